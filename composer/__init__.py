@@ -1,0 +1,1 @@
+"""Routes, composes and schedules local expert LLMs behind one name."""

@@ -1,0 +1,176 @@
+"""The seams: what a router, an aggregator, a backend, a runner and an encoder must do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from composer.types import (
+    Annotation,
+    Answer,
+    Ask,
+    Capabilities,
+    Completion,
+    Delta,
+    EngineSpec,
+    Failure,
+    Loaded,
+    Message,
+    Outcome,
+    Query,
+    Request,
+    RequestId,
+    Scores,
+    Selection,
+)
+
+if TYPE_CHECKING:
+    from composer.types import Float32Array
+
+T = TypeVar("T")
+
+Flow = Generator[Ask, Sequence[Outcome], T]
+"""A computation that needs experts' words: yields `Ask`s, is sent outcomes, returns its result.
+
+It does no I/O and is deterministic given its outcomes: no clock, no global random state. Any
+driver can run it, pause it, or replay it. Closing it withdraws what it still waits for.
+"""
+
+RouterNeed = Literal["annotations", "likelihoods", "descriptions", "examples"]
+AggregatorNeed = Literal["logprobs", "schema", "continuation", "peers", "n"]
+
+
+class Tools(Protocol):
+    """What a driver hands to a flow; both are pure."""
+
+    def count(self, expert: str, messages: Sequence[Message]) -> int:
+        """Tokens of the messages in the expert's own chat template and vocabulary.
+
+        An estimate (characters / 4, rounded up, + 4 a message) where the tokenizer is remote.
+        """
+        ...
+
+    def limit(self, expert: str) -> int | None:
+        """The expert's context length in tokens, prompt and completion together; None: unknown."""
+        ...
+
+
+class Router(Protocol):
+    """Scores experts for queries; it never chooses and never runs an expert."""
+
+    name: str
+    needs: frozenset[RouterNeed]
+
+    def annotate(self, query: Query) -> Flow[Annotation] | None:
+        """A flow that asks experts about the query, or None: none is needed."""
+        ...
+
+    def score(
+        self, queries: Sequence[Query], annotations: Sequence[Annotation | None]
+    ) -> Scores:
+        """Predict every expert's quality for every query.
+
+        Args:
+            queries: n of them, n >= 1.
+            annotations: One for each query; None where `annotate` gave no flow.
+
+        Returns:
+            Quality [n, m] float32 in [0, 1], NaN where unknown, over the router's m experts.
+
+        Raises:
+            RoutingError: The queries cannot be scored at all.
+        """
+        ...
+
+
+class Aggregator(Protocol):
+    """Turns what the selected experts say into one answer."""
+
+    name: str
+    needs: frozenset[AggregatorNeed]
+
+    def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
+        """The flow that asks the selection's experts and returns the answer.
+
+        Raises:
+            AggregationError: Nobody gave anything usable; the message names each failure.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """Runs one engine at a time."""
+
+    capabilities: Capabilities
+
+    async def load(self, spec: EngineSpec) -> None:
+        """Bring the engine up.
+
+        Raises:
+            ConfigError: The spec cannot work (a model file is missing, a wrong argument).
+            ExpertUnavailable: It should work and did not.
+        """
+        ...
+
+    def generate(
+        self, requests: Sequence[Request], *, stream: bool
+    ) -> AsyncIterator[Delta | Completion | Failure]:
+        """Run the requests together; exactly one outcome each, in any order.
+
+        Requests' sampling is complete (no None but `seed`). With `stream`, deltas of requests
+        marked `final` come before their outcome and add up to the first sample's text. Each
+        exception of the engine becomes a `Failure` here. Several calls may be under way at once.
+        """
+        ...
+
+    async def abort(self, ids: Sequence[RequestId]) -> None:
+        """Stop these requests; each still gets its outcome, a `cancelled` failure."""
+        ...
+
+    async def unload(self) -> None:
+        """Let go of the engine and its memory; `load` may follow."""
+        ...
+
+
+class Runner(Protocol):
+    """Where a backend lives: this event loop, or a process of its own. One engine at a time."""
+
+    async def load(self, spec: EngineSpec) -> Loaded:
+        """See `Backend.load`; also raises `ExpertUnavailable` when the process dies."""
+        ...
+
+    def generate(
+        self, requests: Sequence[Request], *, stream: bool
+    ) -> AsyncIterator[Delta | Completion | Failure]:
+        """See `Backend.generate`.
+
+        Raises:
+            ExpertUnavailable: The process died; whatever has no outcome yet never gets one.
+        """
+        ...
+
+    async def abort(self, ids: Sequence[RequestId]) -> None:
+        """See `Backend.abort`. Returns at once; the acknowledgement is the outcome."""
+        ...
+
+    async def unload(self) -> int:
+        """Empty the runner and return the bytes its process tree still holds."""
+        ...
+
+    async def memory_bytes(self) -> int:
+        """What its process tree holds now; 0 for an inline runner of a remote engine."""
+        ...
+
+    async def kill(self) -> None:
+        """End it now, with all of its processes. Never raises; may be called twice."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns texts into unit-norm embeddings."""
+
+    dimension: int
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """Embeddings [n, d] float32 with unit norm, in the order of the texts."""
+        ...
