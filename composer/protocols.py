@@ -169,7 +169,10 @@ class Runner(Protocol):
 class Encoder(Protocol):
     """Turns texts into unit-norm embeddings."""
 
-    dimension: int
+    @property
+    def dimension(self) -> int:
+        """Length d of an embedding."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
         """Embeddings [n, d] float32 with unit norm, in the order of the texts."""

@@ -1,0 +1,92 @@
+"""The backends, by the name that experts.yaml calls an engine by.
+
+Each entry says what the pool must know before it starts anything; the modules behind them are
+imported only when an engine is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from composer.errors import ConfigError
+from composer.protocols import Backend
+from composer.types import Capabilities, EngineSpec
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEntry:
+    """One kind of engine."""
+
+    make: Callable[[], Backend]
+    memory_bytes: Callable[[EngineSpec], int]
+    """What the engine adds to its process, estimated from its resolved spec."""
+    is_local: bool
+    """Whether it computes on this machine, and so takes part in the budgets."""
+    capabilities: Capabilities
+
+
+def _vllm() -> Backend:
+    from composer.backends.vllm import VllmBackend
+
+    return VllmBackend()
+
+
+def _vllm_memory_bytes(spec: EngineSpec) -> int:
+    from composer.backends.vllm_memory import engine_bytes
+
+    return engine_bytes(spec)
+
+
+def _openai() -> Backend:
+    from composer.backends.openai_http import OpenAIBackend
+
+    return OpenAIBackend()
+
+
+def _scripted() -> Backend:
+    from composer.backends.scripted import ScriptedBackend
+
+    return ScriptedBackend()
+
+
+def _scripted_memory_bytes(spec: EngineSpec) -> int:
+    return int(float(spec.engine_args.get("memory_gib", 0.0)) * GIB)
+
+
+BACKENDS: Mapping[str, BackendEntry] = {
+    "vllm": BackendEntry(
+        _vllm,
+        _vllm_memory_bytes,
+        is_local=True,
+        capabilities=Capabilities(
+            logprobs=True, schema=True, continuation=True, adapters=True
+        ),
+    ),
+    "openai": BackendEntry(
+        _openai,
+        lambda spec: 0,
+        is_local=False,
+        capabilities=Capabilities(logprobs=True, schema=True),
+    ),
+    "scripted": BackendEntry(
+        _scripted,
+        _scripted_memory_bytes,
+        is_local=True,
+        capabilities=Capabilities(logprobs=True, schema=True, continuation=True),
+    ),
+}
+
+
+def backend_entry(engine: str) -> BackendEntry:
+    """The entry of an engine's backend.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    try:
+        return BACKENDS[engine]
+    except KeyError:
+        raise ConfigError(f"no engine {engine!r}; choose from {sorted(BACKENDS)}") from None

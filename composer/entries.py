@@ -1,0 +1,242 @@
+"""What experts.yaml may hold: one frozen model per kind of entry, and their JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from composer.credentials import REFERENCE
+from composer.types import Sampling
+
+NAME = r"[A-Za-z0-9._-]+"
+"""What the name of an expert or a composition is made of."""
+
+Engine = Literal["vllm", "openai", "scripted", "recorded"]
+# YAML's true would otherwise pass for 1, and 2.0 for 2.
+Count = Annotated[int, Field(strict=True, ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class Entry(BaseModel):
+    """Base of all entries: frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Price(Entry):
+    """What an expert's tokens cost."""
+
+    input_usd_per_mtok: Amount = 0.0
+    """US dollars for a million prompt tokens."""
+    output_usd_per_mtok: Amount = 0.0
+    """US dollars for a million generated tokens."""
+
+    def cost_usd(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """US dollars for this many tokens, measured or expected."""
+        return (
+            prompt_tokens * self.input_usd_per_mtok + completion_tokens * self.output_usd_per_mtok
+        ) / 1e6
+
+
+class SamplingDefaults(Entry):
+    """How an expert draws tokens where a request does not say; a key left out is not said here."""
+
+    temperature: Amount | None = None
+    """0: always the likeliest token."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the probability mass that tokens are drawn from."""
+    max_tokens: Count | None = None
+    """Tokens of an answer, at most."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    """Texts that end an answer; they are not part of it."""
+    seed: Annotated[int, Field(strict=True)] | None = None
+    """Makes drawing repeatable."""
+    n: Count | None = None
+    """Texts for each request."""
+
+    def to_sampling(self) -> Sampling:
+        """The same as the value that travels with requests."""
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.stop, self.seed, self.n)
+
+
+class Expert(Entry):
+    """One model that can be asked, and what routers may know of it."""
+
+    name: SkipJsonSchema[str]
+    """Its key in the file."""
+    engine: Engine = "vllm"
+    """What runs it: vllm (weights on this machine), openai (an HTTP endpoint), or, for tests and
+    replays, scripted and recorded."""
+    runner: Literal["inline", "ray"] | None = None
+    """Where the engine lives: in this process, or in one of its own. Left out: ray for vllm,
+    inline for the others."""
+    source: str | None = None
+    """The model: a hub id, a folder or file, or "package:NAME[/FILE]" in an installed package."""
+    engine_args: dict[str, Any] = {}
+    """The engine's own arguments under its own names, passed through."""
+    description: str = ""
+    """What it is good at, in a sentence or two. Routers and judges read it."""
+    categories: tuple[str, ...] = ()
+    """Kinds of query that it should get."""
+    skills: tuple[str, ...] = ()
+    """What it can do, in a word or two each."""
+    examples: tuple[str, ...] = ()
+    """Queries that it should get, in users' words: retrieval compares new queries with these."""
+    params_b: Annotated[float, Field(gt=0)] | None = None
+    """Billions of parameters."""
+    price: Price = Price()
+    """What its tokens cost."""
+    sampling: SamplingDefaults = SamplingDefaults()
+    """How it draws tokens where a request does not say."""
+    chat_template: str | None = None
+    """Jinja2 text that turns messages into a prompt. Left out: the model's own."""
+    base: str | None = None
+    """The expert whose weights a LoRA expert adapts; the two share one engine."""
+    adapter: str | None = None
+    """The LoRA adapter: a folder, a hub id or "package:NAME/FOLDER"."""
+    base_url: str | None = None
+    """The endpoint up to and with /v1 (engine openai)."""
+    model: str | None = None
+    """The endpoint's own name for the model (engine openai)."""
+    api_key: Annotated[str, Field(json_schema_extra={"pattern": f"^({REFERENCE})$"})] | None = None
+    """Where the key is: "os.environ/NAME" or "${NAME}", never the key itself (engine openai)."""
+    trust_remote_code: Flag = False
+    """Let the model's repository run its own code on this machine."""
+    pinned: Flag = False
+    """Never unload it to make room for another."""
+
+    @property
+    def resolved_runner(self) -> Literal["inline", "ray"]:
+        """Where the engine lives, the default filled in."""
+        return self.runner or ("ray" if self.engine == "vllm" else "inline")
+
+
+class RouterConfig(Entry):
+    """Which router scores the experts: a new one by `name`, or a saved one by `from`.
+
+    All other keys are the router's own settings.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+        json_schema_extra={"oneOf": [{"required": ["name"]}, {"required": ["from"]}]},
+    )
+
+    name: str | None = None
+    """A kind of router; it learns from the experts' entries alone."""
+    from_: str | None = Field(default=None, validation_alias="from", serialization_alias="from")
+    """Folder of a fitted and saved router."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The router's own settings."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> RouterConfig:
+        if (self.name is None) == (self.from_ is None):
+            raise ValueError("needs either 'name' or 'from'; give exactly one of them")
+        return self
+
+
+class AggregatorConfig(Entry):
+    """Which aggregator makes one answer of the experts' words.
+
+    All other keys are the aggregator's own settings.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    """A kind of aggregator: best, vote, synthesis, ..."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The aggregator's own settings."""
+        return dict(self.model_extra or {})
+
+
+class ChooseRule(Entry):
+    """How experts are chosen from a router's scores.
+
+    An expert's utility is quality - cost_weight * cost_usd - load_weight * seconds to load, where
+    quality is in [0, 1] and cost_usd is what this one query is expected to cost.
+    """
+
+    k: Count = 1
+    """How many experts are asked."""
+    cost_weight: Amount = 0.0
+    """Quality that a user gives up to save one US dollar on a query: at 100, an expert that costs
+    $0.001 more must be better by 0.1."""
+    load_weight: Amount = 0.0
+    """Quality that a user gives up to save one second of loading."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Least predicted quality; below it the query goes to `fallback`."""
+    fallback: str | None = None
+    """The expert that takes what no other is good enough for."""
+
+
+class Composition(Entry):
+    """A name that callers ask: a router, a rule of choice, and an aggregator."""
+
+    router: RouterConfig
+    """Who scores the experts."""
+    choose: ChooseRule = ChooseRule()
+    """How experts are chosen from the scores."""
+    aggregator: AggregatorConfig = AggregatorConfig(name="best")
+    """What makes one answer of theirs."""
+
+
+class PoolSettings(Entry):
+    """What experts may take of this machine, and how long things may last."""
+
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    """Memory for all experts on this machine. Left out: three quarters of what it has."""
+    cores: Count | None = None
+    """Processor cores for all experts. Left out: all of them."""
+    busy_engines: Count = 1
+    """Engines that generate at one time; the cores are shared out among them."""
+    warm_spares: Annotated[int, Field(strict=True, ge=0)] = 1
+    """Processes kept ready for the next expert to load into."""
+    max_attempts: Count = 2
+    """Times that a request is tried before it counts as failed."""
+    deadline_s: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds for a request, waiting and loading included."""
+    load_deadline_s: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds for loading an expert."""
+    grace_s: Amount = 5.0
+    """Seconds that an aborted request may take to end before its process counts as hung."""
+    min_loaded_s: Amount = 0.0
+    """Seconds that an expert stays loaded at least, whoever else waits."""
+    ray: dict[str, Any] = {}
+    """Ray's options for every expert's process, such as num_gpus or resources."""
+
+
+class ExpertsFile(Entry):
+    """The experts, the names under which they are composed, and the machine's budget."""
+
+    experts: dict[str, Expert] = Field(
+        min_length=1, json_schema_extra={"propertyNames": {"pattern": f"^{NAME}$"}}
+    )
+    """The models that can be asked, by name."""
+    compositions: dict[str, Composition] | None = Field(
+        default=None, json_schema_extra={"propertyNames": {"pattern": f"^{NAME}$"}}
+    )
+    """What callers ask, by name."""
+    pool: PoolSettings | None = None
+    """What experts may take of this machine."""
+
+
+def experts_schema() -> dict[str, Any]:
+    """The JSON Schema of experts.yaml, as published in docs/experts.schema.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **ExpertsFile.model_json_schema(),
+        "title": "experts.yaml",
+    }

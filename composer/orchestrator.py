@@ -1,0 +1,261 @@
+"""The Composer: one query in, one answer out, with everything that led to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from composer.choose import choose
+from composer.errors import ConfigError
+from composer.experts import ChooseRule, Registry
+from composer.flow import complete_answer
+from composer.online import OnlineRun
+from composer.pool.pool import Pool
+from composer.protocols import Aggregator, Flow, Router
+from composer.suggest import unknown_name
+from composer.tools import PoolTools, estimate_tokens
+from composer.types import (
+    DEFAULT_SAMPLING,
+    Annotation,
+    Answer,
+    AnswerType,
+    Delta,
+    Message,
+    Outcome,
+    Query,
+    Restart,
+    Role,
+    Selection,
+    Span,
+)
+
+if TYPE_CHECKING:
+    from composer.types import Float32Array
+
+logger = logging.getLogger(__name__)
+
+Prompt = str | Sequence[Mapping[str, str]] | Query
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A composition with its parts made: who scores, how to choose, how to combine."""
+
+    name: str
+    router: Router
+    rule: ChooseRule
+    aggregator: Aggregator
+
+
+class Composer:
+    """Routes, asks and combines; `async with` it.
+
+        async with Composer.from_yaml("experts.yaml") as composer:
+            answer = await composer.ask("What is the capital of France?")
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        compositions: Mapping[str, Composed],
+        *,
+        pool: Pool | None = None,
+        direct: Callable[[str], Composed] | None = None,
+    ) -> None:
+        """Store the parts; nothing starts before `async with`.
+
+        Args:
+            registry: The experts.
+            compositions: What `ask` can be told to use, by name.
+            pool: Where experts run; None: a pool of the registry's, closed with the composer.
+            direct: Makes the composition of an expert that is asked by its own name; None: an
+                expert's name is not taken for a composition's.
+        """
+        self.registry = registry
+        self.compositions = compositions
+        self.pool = pool if pool is not None else Pool(registry)
+        self._owns_pool = pool is None
+        self._direct = direct
+        self._tools = PoolTools(self.pool)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, *, cache: Path | None = None) -> Composer:
+        """Make a composer of an experts.yaml.
+
+        Raises:
+            ConfigError: Something in it is wrong, or a secret that it names is not set.
+        """
+        from composer.assembly import assemble
+
+        return assemble(path, cache=cache)
+
+    async def __aenter__(self) -> Composer:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._owns_pool:
+            await self.pool.close()
+
+    async def ask(
+        self,
+        prompt: Prompt,
+        *,
+        composition: str = "auto",
+        answer_type: AnswerType | None = None,
+    ) -> Answer:
+        """Answer one question. Arguments and errors as `stream`."""
+        parts = self._answer(make_query(prompt, answer_type), composition, stream=False)
+        async for event in parts:
+            if isinstance(event, Answer):
+                return event
+        raise AssertionError("a stream ended without an answer")
+
+    async def stream(
+        self,
+        prompt: Prompt,
+        *,
+        composition: str = "auto",
+        answer_type: AnswerType | None = None,
+    ) -> AsyncIterator[Delta | Restart | Answer]:
+        """Answer one question piece by piece; the `Answer` comes last.
+
+        The deltas since the last `Restart` add up to the answer's text.
+
+        Args:
+            prompt: A question, messages in OpenAI's form, or a `Query`.
+            composition: A composition's name, or an expert's, which then answers alone.
+            answer_type: How a vote reads the answers; None: as the composition says.
+
+        Raises:
+            ConfigError: The composition does not exist, or cannot work.
+            RoutingError: No expert can take the query.
+            AggregationError: No expert answered; the message names each failure.
+        """
+        parts = self._answer(make_query(prompt, answer_type), composition, stream=True)
+        async for event in parts:
+            yield event
+
+    async def route(self, prompt: Prompt, *, composition: str = "auto") -> Selection:
+        """Choose experts for a question and ask none (but those that the router itself asks)."""
+        query = make_query(prompt, None)
+        selection, _, _ = await self._select(query, self._composed(composition))
+        return selection
+
+    async def _answer(
+        self, query: Query, composition: str, *, stream: bool
+    ) -> AsyncIterator[Delta | Restart | Answer]:
+        started_s = time.perf_counter()
+        composed = self._composed(composition)
+        self.pool.prewarm()
+        selection, spans, outcomes = await self._select(query, composed)
+        spans.append(
+            Span("route", started_s, time.perf_counter(), {"router": composed.router.name})
+        )
+        await self._resolve(selection, composed.aggregator)
+        flow = composed.aggregator.combine(query, selection, self._tools)
+        run: OnlineRun[Answer] = OnlineRun(flow, self.pool)
+        said = ""
+        async for event in run.events(stream=stream):
+            said = said + event.text if isinstance(event, Delta) else ""
+            yield event
+        answer = complete_answer(run.result, selection, [*outcomes, *run.outcomes])
+        if stream and said != answer.text:
+            if said:
+                yield Restart(query.id, f"the {answer.aggregator} aggregator decided")
+            yield Delta(query.id, answer.expert, answer.text)
+        whole = Span("answer", started_s, time.perf_counter(), {"composition": composed.name})
+        yield replace(answer, trace=(whole, *spans, *run.spans))
+
+    async def _select(
+        self, query: Query, composed: Composed
+    ) -> tuple[Selection, list[Span], list[Outcome]]:
+        router, spans, outcomes = composed.router, list[Span](), list[Outcome]()
+        annotation: Annotation | None = None
+        flow: Flow[Annotation] | None = router.annotate(query)
+        if flow is not None:
+            run: OnlineRun[Annotation] = OnlineRun(flow, self.pool)
+            async for _ in run.events(stream=False):
+                pass
+            annotation, spans, outcomes = run.result, run.spans, run.outcomes
+        scores = await asyncio.to_thread(router.score, [query], [annotation])
+        (selection,) = choose(
+            scores,
+            [query.id],
+            composed.rule,
+            router=router.name,
+            cost_usd=self._cost_usd(query, scores.experts),
+            load_s=self._load_s(scores.experts),
+        )
+        logger.debug("%s: %s: %s", query.id, selection.reason, selection.ranking)
+        return selection, spans, outcomes
+
+    def _cost_usd(self, query: Query, experts: Sequence[str]) -> Float32Array:
+        """What asking each expert would cost, [1, m]: the prompt by estimate, all of max_tokens."""
+        import numpy as np
+
+        prompt_tokens = estimate_tokens(query.messages)
+        costs: list[float] = []
+        for name in experts:
+            expert = self.registry.experts[name]
+            tokens = expert.sampling.to_sampling().over(DEFAULT_SAMPLING).max_tokens or 0
+            costs.append(expert.price.cost_usd(prompt_tokens, tokens))
+        return np.array([costs], dtype=np.float32)
+
+    def _load_s(self, experts: Sequence[str]) -> Float32Array:
+        """Seconds until each expert could start, [m]."""
+        import numpy as np
+
+        return np.array([self.pool.load_seconds(name) for name in experts], dtype=np.float32)
+
+    async def _resolve(self, selection: Selection, aggregator: Aggregator) -> None:
+        """Have the models that will be asked on this disk, so that their tokens can be counted."""
+        by = getattr(aggregator, "by", None)
+        names = {choice.expert for choice in selection.choices} | ({by} if by else set[str]())
+        for name in names & set(self.registry.experts):
+            try:
+                await self.pool.resolve(name)
+            except ConfigError as exc:
+                logger.debug("%s is not resolved: %s", name, exc)
+
+    def _composed(self, name: str) -> Composed:
+        if name in self.compositions:
+            return self.compositions[name]
+        if name in self.registry.experts and self._direct is not None:
+            return self._direct(name)
+        raise ConfigError(
+            unknown_name("composition", name, [*self.compositions, *self.registry.experts])
+        )
+
+
+def make_query(prompt: Prompt, answer_type: AnswerType | None) -> Query:
+    """A query of what a caller wrote.
+
+    Raises:
+        ConfigError: It is empty, or not in OpenAI's chat form.
+    """
+    if isinstance(prompt, Query):
+        return prompt
+    if isinstance(prompt, str):
+        messages = (Message("user", prompt),)
+    else:
+        messages = tuple(_message(m) for m in prompt)
+    if not any(m.content.strip() for m in messages if m.role == "user"):
+        raise ConfigError("the prompt is empty; write a question")
+    return Query(uuid.uuid4().hex[:12], messages, answer_type=answer_type)
+
+
+def _message(message: Mapping[str, str]) -> Message:
+    role, content = message.get("role"), message.get("content")
+    if role not in ("system", "user", "assistant") or not isinstance(content, str):
+        raise ConfigError(
+            f"not a chat message: {dict(message)!r}; it needs a role (system, user or assistant) "
+            "and a text content"
+        )
+    return Message(cast("Role", role), content)
+

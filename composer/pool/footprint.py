@@ -1,0 +1,98 @@
+"""What engines took when they were last loaded, kept across runs: bytes and seconds.
+
+Before an engine's first load its need is an estimate; afterwards the peak that its runner measured
+replaces it. The file is a cache: one that is broken or gone costs an estimate, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from composer.backends import GIB, backend_entry
+from composer.types import EngineSpec
+
+logger = logging.getLogger(__name__)
+
+BASE_BYTES_DEFAULT = GIB
+"""A process that has imported its engine's library and loaded nothing, before one was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """One engine's measured figures."""
+
+    peak_bytes: int
+    """Of the whole process, while it was loaded into a runner that held nothing before."""
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a runner's process will hold with an engine in it."""
+
+    total_bytes: int
+    base_bytes: int
+    """Its share before the engine is loaded."""
+    is_measured: bool
+
+    def __str__(self) -> str:
+        """The figure with where it comes from."""
+        kind = "measured" if self.is_measured else "estimated"
+        return f"{self.total_bytes / GIB:.2f} GiB ({kind})"
+
+
+class Footprints:
+    """Measured figures by engine key, in one JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engines: dict[str, Footprint] = {}
+        self._base: dict[str, int] = {}
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            self._engines = {k: Footprint(**v) for k, v in saved["engines"].items()}
+            self._base = {str(k): int(v) for k, v in saved["base"].items()}
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+            logger.warning("%s is not readable (%s): needs are estimated anew", path, exc)
+
+    def of(self, key: str) -> Footprint | None:
+        """What was measured of an engine; None: it was never loaded."""
+        return self._engines.get(key)
+
+    def need(self, spec: EngineSpec) -> Need:
+        """What a runner will hold with this engine: measured, or else estimated."""
+        base = 0 if spec.runner == "inline" else self._base.get(spec.engine, BASE_BYTES_DEFAULT)
+        measured = self._engines.get(spec.key)
+        if measured is not None and spec.runner != "inline":
+            return Need(measured.peak_bytes, base, is_measured=True)
+        return Need(base + backend_entry(spec.engine).memory_bytes(spec), base, is_measured=False)
+
+    def base_bytes(self, engine: str) -> int:
+        """What a runner that holds nothing yet takes."""
+        return self._base.get(engine, BASE_BYTES_DEFAULT)
+
+    def record_base(self, engine: str, base_bytes: int) -> None:
+        """Keep what a runner took before it loaded anything."""
+        self._base[engine] = base_bytes
+        self._save()
+
+    def record(self, key: str, footprint: Footprint) -> None:
+        """Keep what a load took."""
+        self._engines[key] = footprint
+        self._save()
+
+    def _save(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        saved = {"engines": {k: asdict(v) for k, v in self._engines.items()}, "base": self._base}
+        with NamedTemporaryFile(
+            "w", dir=self._path.parent, encoding="utf-8", suffix=".tmp", delete=False
+        ) as file:
+            json.dump(saved, file, indent=1, sort_keys=True)
+        os.replace(file.name, self._path)

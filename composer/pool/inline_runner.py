@@ -1,0 +1,50 @@
+"""A runner in this event loop: for engines that compute elsewhere, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from composer.backends import backend_entry
+from composer.types import Completion, Delta, EngineSpec, Failure, Loaded, Request, RequestId
+
+
+class InlineRunner:
+    """See `Runner`. Its memory is what the backend says it needs, since no process can be asked."""
+
+    def __init__(self, engine: str) -> None:
+        self._entry = backend_entry(engine)
+        self._backend = self._entry.make()
+        self._bytes = 0
+
+    async def load(self, spec: EngineSpec) -> Loaded:
+        """See `Runner.load`."""
+        started_s = time.perf_counter()
+        await self._backend.load(spec)
+        self._bytes = self._entry.memory_bytes(spec)
+        return Loaded(time.perf_counter() - started_s, self._bytes, self._bytes)
+
+    async def generate(
+        self, requests: Sequence[Request], *, stream: bool
+    ) -> AsyncIterator[Delta | Completion | Failure]:
+        """See `Runner.generate`."""
+        async for event in self._backend.generate(requests, stream=stream):
+            yield event
+
+    async def abort(self, ids: Sequence[RequestId]) -> None:
+        """See `Runner.abort`."""
+        await self._backend.abort(ids)
+
+    async def unload(self) -> int:
+        """See `Runner.unload`."""
+        await self._backend.unload()
+        self._bytes = 0
+        return 0
+
+    async def memory_bytes(self) -> int:
+        """See `Runner.memory_bytes`."""
+        return self._bytes
+
+    async def kill(self) -> None:
+        """See `Runner.kill`."""
+        await self._backend.unload()

@@ -1,0 +1,231 @@
+"""Runners as Ray actors, a process each. The only module that imports ray."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from composer.errors import ComposerError, ConfigError, ExpertUnavailable
+from composer.pool.runner_host import Event, HostStatus, RunnerHost
+from composer.types import Delta, EngineSpec, Loaded, Request, RequestId
+
+logger = logging.getLogger(__name__)
+
+KILL_GRACE_S = 1.0
+"""How long Ray may take to end a process, before the kernel is asked to."""
+KILL_POLL_S = 0.02
+
+
+class RayCluster:
+    """A Ray that is started when it is first needed: RAY_ADDRESS's, or one of our own."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start or join Ray; at once when it is up.
+
+        Raises:
+            ConfigError: It does not come up.
+        """
+        async with self._starting:
+            if not self._started and not ray.is_initialized():
+                try:
+                    await asyncio.to_thread(_init)
+                except (RayError, ConnectionError, RuntimeError, ValueError) as exc:
+                    address = os.environ.get("RAY_ADDRESS")
+                    where = f"at RAY_ADDRESS {address!r}" if address else "on this machine"
+                    raise ConfigError(f"ray does not start {where}: {exc}") from None
+                self._started = True
+
+    async def stop(self) -> None:
+        """Stop or leave the Ray that `start` brought up."""
+        if self._started:
+            await asyncio.to_thread(ray.shutdown)
+            self._started = False
+
+
+def _init() -> None:
+    # Ray speaks of tokens and signal handlers while it starts; nobody can act on either.
+    ray_logger = logging.getLogger("ray")
+    level = ray_logger.level
+    ray_logger.setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    finally:
+        ray_logger.setLevel(level)
+
+
+class RayRunner:
+    """See `Runner`; the process is an actor that holds a `RunnerHost`."""
+
+    def __init__(self, engine: str, *, threads: int, options: Mapping[str, Any]) -> None:
+        """Start the process; it imports the engine's library at once.
+
+        Args:
+            engine: Which backend it will hold.
+            threads: OpenMP threads of its engine.
+            options: Ray's actor options (num_gpus, resources, ...).
+        """
+        self._queues: dict[RequestId, asyncio.Queue[Event | ExpertUnavailable]] = {}
+        self._pump: asyncio.Task[None] | None = None
+        self._status: HostStatus | None = None
+        self._is_dead = False
+        self._experts: tuple[str, ...] = ()
+        actor = ray.remote(RunnerHost).options(
+            num_cpus=options.get("num_cpus", 0),
+            max_concurrency=1000,
+            max_restarts=0,
+            runtime_env={"env_vars": runner_environment(engine, threads)},
+            **{k: v for k, v in options.items() if k != "num_cpus"},
+        )
+        self._actor: Any = actor.remote(engine)
+
+    async def started(self) -> HostStatus:
+        """Wait until its engine's library is imported.
+
+        Raises:
+            ExpertUnavailable: The process died before that.
+        """
+        if self._status is None:
+            self._status = await self._call("status")
+            self._pump = asyncio.create_task(self._pump_events())
+        return self._status
+
+    async def load(self, spec: EngineSpec) -> Loaded:
+        """See `Runner.load`."""
+        self._experts = spec.experts
+        await self.started()
+        return await self._call("load", spec)
+
+    async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncIterator[Event]:
+        """See `Runner.generate`."""
+        queue: asyncio.Queue[Event | ExpertUnavailable] = asyncio.Queue()
+        unfinished = {request.id for request in requests}
+        self._queues.update(dict.fromkeys(unfinished, queue))
+        try:
+            await self._call("submit", tuple(requests), stream)
+            while unfinished:
+                event = await queue.get()
+                if isinstance(event, ExpertUnavailable):
+                    raise event
+                if not isinstance(event, Delta):
+                    unfinished.discard(event.request_id)
+                yield event
+        finally:
+            for request in requests:
+                self._queues.pop(request.id, None)
+
+    async def abort(self, ids: Sequence[RequestId]) -> None:
+        """See `Runner.abort`."""
+        with contextlib.suppress(ExpertUnavailable):
+            await self._call("abort", tuple(ids))
+
+    async def unload(self) -> int:
+        """See `Runner.unload`."""
+        return await self._call("unload")
+
+    async def memory_bytes(self) -> int:
+        """See `Runner.memory_bytes`."""
+        return await self._call("memory_bytes")
+
+    async def kill(self) -> None:
+        """See `Runner.kill`."""
+        self._is_dead = True
+        if self._pump is not None:
+            self._pump.cancel()
+        with contextlib.suppress(RayError, ValueError):
+            ray.kill(self._actor, no_restart=True)
+        status = self._status
+        if status is None or status.node != os.uname().nodename:
+            return
+        for _ in range(int(KILL_GRACE_S / KILL_POLL_S)):
+            if not psutil.pid_exists(status.pid):
+                return
+            await asyncio.sleep(KILL_POLL_S)
+        end_tree(status.pid)
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        expert = self._experts[0] if self._experts else "?"
+        if self._is_dead:
+            raise ExpertUnavailable(expert, "its runner was ended")
+        try:
+            return await getattr(self._actor, method).remote(*args)
+        except RayTaskError as exc:
+            cause: BaseException = exc.as_instanceof_cause()
+            if isinstance(exc.cause, ComposerError):
+                raise exc.cause from None
+            raise ExpertUnavailable(expert, f"its runner failed: {cause}") from exc
+        except RayActorError as exc:
+            raise ExpertUnavailable(expert, "its runner's process died") from exc
+        except RayError as exc:
+            raise ExpertUnavailable(expert, f"its runner cannot be reached: {exc}") from exc
+
+    async def _pump_events(self) -> None:
+        while True:
+            try:
+                events: list[Event] = await self._call("poll")
+            except ExpertUnavailable as exc:
+                for queue in set(self._queues.values()):
+                    queue.put_nowait(exc)
+                return
+            for event in events:
+                queue = self._queues.get(event.request_id)
+                if queue is not None:
+                    queue.put_nowait(event)
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process of ours and all below it; one that is gone already is no error."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
+def runner_environment(engine: str, threads: int) -> dict[str, str]:
+    """What a runner's process must find in its environment before Python starts.
+
+    OpenMP threads are the runner's share of the cores, not bound, because another runner may be
+    busy beside it. PyTorch's own OpenMP and the allocator that the CPU wheel of vLLM ships are
+    loaded first, as vLLM does for the processes that it starts itself.
+    """
+    if engine != "vllm":
+        return {"OMP_NUM_THREADS": str(threads)}
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CONFIGURE_LOGGING": os.environ.get("VLLM_CONFIGURE_LOGGING", "1"),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    preload = [
+        *_package_files("torch", ("lib/libgomp*.so*", "../torch.libs/libgomp*.so*"))[:1],
+        *_package_files("vllm", ("libs/libtcmalloc_minimal*.so*", "libs/libtcmalloc*.so*"))[:1],
+    ]
+    if preload:
+        environment["LD_PRELOAD"] = ":".join(preload)
+    return environment
+
+
+def _package_files(package: str, patterns: Sequence[str]) -> list[str]:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    root = Path(spec.submodule_search_locations[0])
+    return [str(p.resolve()) for pattern in patterns for p in sorted(root.glob(pattern))]

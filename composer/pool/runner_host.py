@@ -1,0 +1,136 @@
+"""What runs inside a runner's process: one backend, driven by messages, polled for events.
+
+Events are handed over by long polling: one call waits until there is something and takes all there
+is. A slow reader gets larger pieces, never a backlog of calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from composer.backends import backend_entry
+from composer.errors import ComposerError, ExpertUnavailable
+from composer.protocols import Backend
+from composer.types import Completion, Delta, EngineSpec, Failure, Loaded, Request, RequestId
+
+Event = Delta | Completion | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """A runner's process, just started."""
+
+    pid: int
+    memory_bytes: int
+    node: str
+
+
+class RunnerHost:
+    """Holds a backend and a queue of what it said. All methods run on one event loop."""
+
+    def __init__(self, engine: str) -> None:
+        self._entry = backend_entry(engine)
+        self._backend: Backend = self._entry.make()
+        self._events: list[Event] = []
+        self._something = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def status(self) -> HostStatus:
+        """Who it is; answered once the engine's library is imported."""
+        return HostStatus(os.getpid(), tree_bytes(), os.uname().nodename)
+
+    async def load(self, spec: EngineSpec) -> Loaded:
+        """See `Runner.load`."""
+        started_s = time.perf_counter()
+        _reset_peak()
+        try:
+            await self._backend.load(spec)
+        except ComposerError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the border of the process
+            raise ExpertUnavailable(spec.experts[0], f"its load failed: {exc!r}") from None
+        now = tree_bytes()
+        return Loaded(time.perf_counter() - started_s, now, max(now, _peak_bytes()))
+
+    async def submit(self, requests: Sequence[Request], stream: bool) -> None:
+        """Start the requests; their events come out of `poll`."""
+        task = asyncio.create_task(self._pump(requests, stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def poll(self) -> list[Event]:
+        """Everything said since the last poll; waits until there is something."""
+        await self._something.wait()
+        self._something.clear()
+        events, self._events = self._events, []
+        return events
+
+    async def abort(self, ids: Sequence[RequestId]) -> None:
+        """See `Backend.abort`."""
+        await self._backend.abort(ids)
+
+    async def unload(self) -> int:
+        """See `Runner.unload`."""
+        await self._backend.unload()
+        return tree_bytes()
+
+    async def memory_bytes(self) -> int:
+        """See `Runner.memory_bytes`."""
+        return tree_bytes()
+
+    async def _pump(self, requests: Sequence[Request], stream: bool) -> None:
+        open_ids = {request.id: request.expert for request in requests}
+        try:
+            async for event in self._backend.generate(requests, stream=stream):
+                if not isinstance(event, Delta):
+                    open_ids.pop(event.request_id, None)
+                self._put([event])
+        except Exception as exc:  # noqa: BLE001 - the border: a backend's bug is each one's failure
+            reason = f"its backend failed: {exc!r}"
+            self._put(
+                [
+                    Failure(i, expert, "unavailable", reason, retryable=True)
+                    for i, expert in open_ids.items()
+                ]
+            )
+
+    def _put(self, events: Sequence[Event]) -> None:
+        self._events.extend(events)
+        self._something.set()
+
+
+def tree_bytes() -> int:
+    """Resident bytes of this process and all below it."""
+    me = psutil.Process()
+    total = me.memory_info().rss
+    for child in me.children(recursive=True):
+        try:
+            total += child.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _reset_peak() -> None:
+    """Let the kernel count this process's peak anew (Linux; elsewhere it stays the whole life's)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def _peak_bytes() -> int:
+    """The peak of this process since `_reset_peak`; 0 where the kernel does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    line = next((row for row in status.splitlines() if row.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,78 @@
+"""The Composer for callers without an event loop: the same methods, each one line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Self
+
+from composer.errors import ConfigError
+from composer.orchestrator import Composer, Prompt
+from composer.types import Answer, AnswerType, Delta, Restart, Selection
+
+
+class SyncComposer:
+    """See `Composer`; `with` it. It holds one event loop for its whole life."""
+
+    def __init__(self, composer: Composer) -> None:
+        """Hold a composer.
+
+        Raises:
+            ConfigError: An event loop runs already (a notebook, say).
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._composer = composer
+            self._runner = asyncio.Runner()
+        else:
+            raise ConfigError("an event loop is running here; `await composer.ask(...)` instead")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, *, cache: Path | None = None) -> Self:
+        """See `Composer.from_yaml`."""
+        return cls(Composer.from_yaml(path, cache=cache))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._runner.run(self._composer.__aexit__(*exc_info))
+        finally:
+            self._runner.close()
+
+    def ask(
+        self, prompt: Prompt, *, composition: str = "auto", answer_type: AnswerType | None = None
+    ) -> Answer:
+        """See `Composer.ask`."""
+        ask = self._composer.ask(prompt, composition=composition, answer_type=answer_type)
+        return self._runner.run(ask)
+
+    def route(self, prompt: Prompt, *, composition: str = "auto") -> Selection:
+        """See `Composer.route`."""
+        return self._runner.run(self._composer.route(prompt, composition=composition))
+
+    def stream(
+        self, prompt: Prompt, *, composition: str = "auto", answer_type: AnswerType | None = None
+    ) -> Iterator[Delta | Restart | Answer]:
+        """See `Composer.stream`."""
+        events = self._composer.stream(prompt, composition=composition, answer_type=answer_type)
+        try:
+            while (event := self._runner.run(_next(events))) is not None:
+                yield event
+        finally:
+            self._runner.run(_close(events))
+
+
+async def _next(
+    events: AsyncIterator[Delta | Restart | Answer],
+) -> Delta | Restart | Answer | None:
+    return await anext(events, None)
+
+
+async def _close(events: AsyncIterator[Delta | Restart | Answer]) -> None:
+    close = getattr(events, "aclose", None)
+    if close is not None:
+        await close()

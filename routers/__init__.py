@@ -1,0 +1,90 @@
+"""Strategies that score experts for queries; each only scores, and none runs an expert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from composer.errors import ConfigError
+from composer.suggest import suggest, unknown_name
+
+if TYPE_CHECKING:
+    from composer.experts import Expert
+    from composer.protocols import Encoder, Router
+
+    Experts = Mapping[str, Expert]
+    Settings = Mapping[str, Any]
+
+
+def make_router(name: str, experts: Experts, settings: Settings, *, encoder: Encoder) -> Router:
+    """Make the router that experts.yaml names; nothing is loaded or embedded yet.
+
+    Args:
+        name: A key of `ROUTERS`.
+        experts: The experts to score, by name; their order is that of the columns of the scores.
+        settings: The router's own settings, as its class documents them.
+        encoder: What routers embed texts with; untouched by routers that need no embeddings.
+
+    Raises:
+        ConfigError: No router has the name, there are no experts, or a setting is unknown,
+            missing or wrong.
+    """
+    if name not in ROUTERS:
+        raise ConfigError(unknown_name("router", name, ROUTERS))
+    if not experts:
+        raise ConfigError(f"router {name!r} has no experts to score; name at least one expert")
+    return ROUTERS[name](experts, settings, encoder)
+
+
+def _fixed(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
+    from routers.baselines import FixedRouter
+
+    _check("fixed", settings, required=("expert",))
+    return FixedRouter(experts, **settings)
+
+
+def _random(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
+    from routers.baselines import RandomRouter
+
+    _check("random", settings, optional=("seed",))
+    return RandomRouter(experts, **settings)
+
+
+def _retrieval(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
+    from routers.retrieval import RetrievalRouter
+
+    _check("retrieval", settings, optional=("pilots", "pool"))
+    return RetrievalRouter(experts, encoder, **settings)
+
+
+def _round_robin(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
+    from routers.baselines import RoundRobinRouter
+
+    _check("round_robin", settings)
+    return RoundRobinRouter(experts)
+
+
+ROUTERS: Mapping[str, Callable[..., Router]] = {
+    "fixed": _fixed,
+    "random": _random,
+    "retrieval": _retrieval,
+    "round_robin": _round_robin,
+}
+"""Each router's name and its factory, called with (experts, settings, encoder)."""
+
+
+def _check(
+    router: str,
+    settings: Settings,
+    *,
+    required: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
+) -> None:
+    allowed = required + optional
+    for setting in settings:
+        if setting not in allowed:
+            remedy = suggest(setting, allowed) if allowed else "it takes none"
+            raise ConfigError(f"router {router!r} has no setting {setting!r}; {remedy}")
+    for setting in required:
+        if setting not in settings:
+            raise ConfigError(f"router {router!r} needs the setting {setting!r}; add it")
