@@ -66,7 +66,7 @@ _WRAPPING = " \t*_`$\"'\\()[]{}.,;!"
 # "B, I think" names one letter, "B or C" two: then it is no choice.
 _SINGLE = (
     r"(?![)\]*]*\s*(?:,|/|&|or\b|and\b)\s*(?:(?:or|and)\s+)?[(\[]?"
-    r"(?:[B-HJ]\b|[AI]\b(?!\s+[a-z]|['])))"
+    r"(?:[B-HJ]\b|[AI]\b(?!\s+[a-z]|')))"
 )
 _STATED_LETTER = re.compile(
     rf"(?i:\b(?:answer|option|choice){_IS}(?:(?:option|choice|letter)\b{_MARKS})?)(?:"

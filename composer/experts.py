@@ -78,7 +78,7 @@ class Registry:
             raise ConfigError(unknown_name("expert", expert, self.experts))
         base = self.experts[self.experts[expert].base or expert]
         adapters = {
-            e.name: e.adapter
+            e.name: self._anchored(e.adapter)
             for e in self.experts.values()
             if e.base == base.name and e.adapter is not None
         }
@@ -92,12 +92,17 @@ class Registry:
             engine=base.engine,
             runner=base.resolved_runner,
             experts=(base.name, *adapters),
-            source=base.source,
+            source=self._anchored(base.source) if base.source is not None else None,
             engine_args=engine_args,
             adapters=adapters,
             chat_template=base.chat_template,
             trust_remote_code=base.trust_remote_code,
         )
+
+    def _anchored(self, source: str) -> str:
+        """The source; a folder that lies beside the file is found from wherever one runs."""
+        beside = self.path.parent / source
+        return str(beside.resolve()) if beside.exists() else source
 
 
 def load_experts(path: str | Path) -> Registry:

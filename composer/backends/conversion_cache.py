@@ -64,8 +64,8 @@ class Gguf:
 
 
 def cache_dir() -> Path:
-    """Where converted models are kept unless the caller names another folder."""
-    return Path(platformdirs.user_cache_dir("multi-llm-composer")) / "models"
+    """Where models (in `models`) and measurements are kept unless the caller says otherwise."""
+    return Path(platformdirs.user_cache_dir("multi-llm-composer"))
 
 
 def converted(gguf: Gguf, cache: Path, convert: Convert) -> Path:

@@ -53,7 +53,7 @@ def resolve_model(
 
     Args:
         source: See the module.
-        cache: Holds the converted GGUFs; None: `cache_dir()`.
+        cache: Holds the converted GGUFs, a folder each; None: `models` in `cache_dir()`.
         download: Whether a hub id that is not on this machine is fetched.
         convert: Makes a folder of a GGUF file.
 
@@ -64,7 +64,7 @@ def resolve_model(
     if place is None:
         return _from_hub(source, "config.json", MODEL_FILES, download=download)
     if isinstance(place, Gguf):
-        return converted(place, cache or cache_dir(), convert)
+        return converted(place, cache or cache_dir() / "models", convert)
     return place
 
 

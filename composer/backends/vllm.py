@@ -122,7 +122,10 @@ class _Engine:
         assert self._engine is not None
         if request.peers:
             return _refused(request, "vLLM does not mix experts within one engine")
-        prompt = self._tokenizer.encode(request.messages)
+        try:
+            prompt = self._tokenizer.encode(request.messages)
+        except ConfigError as exc:
+            return _refused(request, str(exc))
         scored = self._tokenizer.encode_text(request.continuation or "")
         if len(prompt) + len(scored) >= self._max_model_len:
             return Failure(

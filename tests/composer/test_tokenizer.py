@@ -27,7 +27,7 @@ def tiny_tokenizer() -> Tokenizer:
     words = ["<unk>", "<bos>", "<eos>", "hello", "world", "assistant:"]
     tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.add_special_tokens(["<bos>", "<eos>"])
+    tokenizer.add_special_tokens(["<bos>", "<eos>"])  # pyright: ignore[reportUnknownMemberType]
     return tokenizer
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import constants
-from safetensors.numpy import save_file
+from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from composer.backends.sources import (
     check_source,
@@ -46,7 +46,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that packages can be installed into."""
     folder = tmp_path / "site"
     folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
+    monkeypatch.syspath_prepend(folder)  # pyright: ignore[reportUnknownMemberType]
     return folder
 
 
@@ -176,16 +176,21 @@ def test_a_package_without_its_piece_is_to_be_installed_anew(site: Path):
         resolve_model("package:big_llm")
 
 
-@pytest.mark.parametrize(
-    ("damage"),
-    [
-        pytest.param(lambda file: change(file, file.read_bytes()[:-1]), id="cut short"),
-        pytest.param(lambda file: change(file, file.read_bytes()[:-1] + b"!"), id="a byte"),
-        pytest.param(lambda file: file.unlink(), id="gone"),
-        pytest.param(lambda file: change(file.with_name("manifest.json"), b"{"), id="manifest"),
-        pytest.param(lambda file: file.with_name("manifest.json").unlink(), id="no manifest"),
-    ],
-)
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "weights cut short": lambda folder: change(
+        folder / "model.safetensors", (folder / "model.safetensors").read_bytes()[:-1]
+    ),
+    "a byte flipped": lambda folder: change(
+        folder / "model.safetensors", (folder / "model.safetensors").read_bytes()[:-1] + b"!"
+    ),
+    "weights gone": lambda folder: (folder / "model.safetensors").unlink(),
+    "manifest broken": lambda folder: change(folder / "manifest.json", b"{"),
+    "manifest of another form": lambda folder: change(folder / "manifest.json", b'{"files": []}'),
+    "manifest gone": lambda folder: (folder / "manifest.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_conversion_is_noticed_and_made_anew(
     gguf: Path,
     cache: Path,
@@ -194,7 +199,7 @@ def test_a_damaged_conversion_is_noticed_and_made_anew(
     damage: Callable[[Path], None],
 ):
     folder = resolve_model("package:tiny_llm", cache=cache, convert=convert)
-    damage(folder / "model.safetensors")
+    damage(folder)
     with caplog.at_level(logging.WARNING):
         assert resolve_model("package:tiny_llm", cache=cache, convert=convert) == folder
     assert "is damaged" in caplog.text

@@ -1,0 +1,48 @@
+"""The aggregators, by the name that a composition calls one by."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from composer.aggregators.best import BestAggregator
+from composer.aggregators.synthesis import SynthesisAggregator
+from composer.aggregators.vote import VoteAggregator
+from composer.errors import ConfigError
+from composer.protocols import Aggregator
+from composer.suggest import suggest, unknown_name
+
+AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {
+    "best": BestAggregator,
+    "synthesis": SynthesisAggregator,
+    "vote": VoteAggregator,
+}
+
+
+def make_aggregator(name: str, settings: Mapping[str, Any]) -> Aggregator:
+    """The aggregator of that name with these settings: the keyword arguments of its class.
+
+    Raises:
+        ConfigError: There is none of that name, or a setting is unknown or of another type.
+    """
+    if name not in AGGREGATORS:
+        raise ConfigError(unknown_name("aggregator", name, AGGREGATORS))
+    make = AGGREGATORS[name]
+    parameters = inspect.signature(make, eval_str=True).parameters
+    for setting, value in settings.items():
+        if setting not in parameters:
+            raise ConfigError(
+                f"aggregator {name!r} has no setting {setting!r}; {suggest(setting, parameters)}"
+            )
+        try:
+            TypeAdapter[Any](parameters[setting].annotation).validate_python(value, strict=True)
+        except ValidationError as exc:
+            why = " or ".join(error["msg"][0].lower() + error["msg"][1:] for error in exc.errors())
+            raise ConfigError(
+                f"aggregator {name!r}: setting {setting!r} cannot be {value!r}: {why}; "
+                f"its settings are {sorted(parameters)}"
+            ) from exc
+    return make(**settings)

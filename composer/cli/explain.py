@@ -1,0 +1,81 @@
+"""What led to an answer, drawn for people."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from composer.cli.output import qualities
+from composer.types import Answer, Selection
+
+
+def show_selection(console: Console, selection: Selection, *, explain: bool) -> None:
+    """All experts that may be asked, best first; with `explain` on what evidence."""
+    console.print(f"router {selection.router}: {selection.reason}")
+    if selection.shortfall is not None:
+        console.print(f"fewer than asked for: {selection.shortfall}")
+    chosen = {choice.expert: choice for choice in selection.choices}
+    known = qualities(selection)
+    columns = ["rank", "expert", "predicted quality", "chosen"]
+    table = make_table(*columns, *(["utility", "evidence"] if explain else []))
+    for rank, expert in enumerate(selection.ranking, start=1):
+        choice = chosen.get(expert)
+        cells = [str(rank), expert, number(known.get(expert)), "yes" if choice else ""]
+        if explain:
+            cells += [
+                number(choice.utility) if choice else "",
+                choice.evidence.reason if choice else "",
+            ]
+        table.add_row(*cells)
+    console.print(table)
+
+
+def show_answer(console: Console, answer: Answer) -> None:
+    """How an answer came about: the selection, the aggregator's account, who said what it took."""
+    if answer.selection is not None:
+        show_selection(console, answer.selection, explain=True)
+    console.print(f"aggregator {answer.aggregator}: {answer.reason}")
+    for key, value in answer.details.items():
+        console.print(f"  {key}: {value}")
+    table = make_table(
+        "expert",
+        "prompt tokens",
+        "tokens",
+        "queued s",
+        "loading s",
+        "generating s",
+        "runner",
+        "USD",
+    )
+    for completion in answer.completions:
+        table.add_row(
+            completion.expert,
+            str(completion.prompt_tokens),
+            str(completion.completion_tokens),
+            f"{completion.queued_s:.2f}",
+            f"{completion.loading_s:.2f}",
+            f"{completion.generating_s:.2f}",
+            completion.runner or "inline",
+            f"{completion.cost_usd:.6f}",
+        )
+    console.print(table)
+    for failure in answer.failures:
+        console.print(f"failed: {failure.expert} ({failure.kind}): {failure.message}")
+    console.print(
+        f"{answer.expert} wrote the answer; {answer.prompt_tokens} + {answer.completion_tokens} "
+        f"tokens, {answer.cost_usd:.6f} USD"
+    )
+
+
+def make_table(*columns: str) -> Table:
+    """An empty table without a frame; long cells wrap and nothing is cut off."""
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or that it is unknown."""
+    return "unknown" if value is None else f"{value:.3f}"

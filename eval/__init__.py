@@ -1,0 +1,1 @@
+"""Consumers of the library: benchmarks and the demonstration. Run as `python -m eval`."""

