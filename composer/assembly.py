@@ -68,9 +68,7 @@ def default_encoder(cache: Path) -> Encoder:
     return CachedEncoder(SentenceEncoder(), cache / "embeddings")
 
 
-def _compose(
-    name: str, composition: Composition, registry: Registry, encoder: Encoder
-) -> Composed:
+def _compose(name: str, composition: Composition, registry: Registry, encoder: Encoder) -> Composed:
     try:
         router_config = composition.router
         if router_config.name is None:

@@ -178,9 +178,7 @@ def describe_failures(failures: Sequence[Failure]) -> str:
     return "; ".join(f"{f.expert}: {f.message}" for f in failures)
 
 
-def complete_answer(
-    answer: Answer, selection: Selection, outcomes: Sequence[Outcome]
-) -> Answer:
+def complete_answer(answer: Answer, selection: Selection, outcomes: Sequence[Outcome]) -> Answer:
     """The answer with the accounts of all outcomes that its flow was sent or refused itself."""
     completions = tuple(o for o in outcomes if isinstance(o, Completion))
     failures = {o.request_id: o for o in outcomes if isinstance(o, Failure)}

@@ -56,8 +56,8 @@ class Composed:
 class Composer:
     """Routes, asks and combines; `async with` it.
 
-        async with Composer.from_yaml("experts.yaml") as composer:
-            answer = await composer.ask("What is the capital of France?")
+    async with Composer.from_yaml("experts.yaml") as composer:
+        answer = await composer.ask("What is the capital of France?")
     """
 
     def __init__(
@@ -258,4 +258,3 @@ def _message(message: Mapping[str, str]) -> Message:
             "and a text content"
         )
     return Message(cast("Role", role), content)
-

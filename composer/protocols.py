@@ -65,9 +65,7 @@ class Router(Protocol):
         """A flow that asks experts about the query, or None: none is needed."""
         ...
 
-    def score(
-        self, queries: Sequence[Query], annotations: Sequence[Annotation | None]
-    ) -> Scores:
+    def score(self, queries: Sequence[Query], annotations: Sequence[Annotation | None]) -> Scores:
         """Predict every expert's quality for every query.
 
         Args:
@@ -134,6 +132,11 @@ class Backend(Protocol):
 
 class Runner(Protocol):
     """Where a backend lives: this event loop, or a process of its own. One engine at a time."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its own process; None: it has none, or has not said yet."""
+        ...
 
     async def load(self, spec: EngineSpec) -> Loaded:
         """See `Backend.load`; also raises `ExpertUnavailable` when the process dies."""

@@ -32,6 +32,7 @@ import numpy as np
 from composer.errors import ConfigError, RoutingError
 from composer.suggest import suggest, unknown_name
 from composer.types import Evidence, Scores
+from routers.index import FlatIndex
 
 if TYPE_CHECKING:
     from composer.experts import Expert
@@ -44,11 +45,14 @@ Pool = Literal["max", "mean"]
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """An expert's texts, examples first, and their embeddings [p, d]; None: not embedded yet."""
+    """An expert's texts, examples first; and once embedded, their embeddings and its pilots."""
 
     texts: tuple[str, ...]
     n_examples: int
     embeddings: Float32Array | None = None
+    """[t, d], of the texts."""
+    pilots: FlatIndex | None = None
+    """What its score is the nearest of."""
 
 
 class RetrievalRouter:
@@ -128,8 +132,9 @@ class RetrievalRouter:
         embedded = self._encoder.encode([query.text for query in queries])
         quality = np.full((len(queries), len(experts)), np.nan, np.float32)
         for column, profile in enumerate(profiles.values()):
-            if profile.embeddings is not None:
-                quality[:, column] = self._similarity(embedded, profile.embeddings)
+            if profile.pilots is not None:
+                similarities, _ = profile.pilots.top_k(embedded, 1)
+                quality[:, column] = similarities[:, 0]
 
         def explain(query: int, expert: int) -> Evidence:
             return _explain(experts[expert], profiles[experts[expert]], embedded[query])
@@ -143,17 +148,20 @@ class RetrievalRouter:
             embedded = self._encoder.encode([t for p in new.values() for t in p.texts])
             ends = np.cumsum([len(p.texts) for p in new.values()])[:-1]
             for (name, profile), rows in zip(new.items(), np.split(embedded, ends), strict=True):
-                self._profiles[name] = _Profile(profile.texts, profile.n_examples, rows)
+                pilots = FlatIndex(self._make_pilots(rows))
+                self._profiles[name] = _Profile(profile.texts, profile.n_examples, rows, pilots)
         return dict(self._profiles)
 
-    def _similarity(self, queries: Float32Array, texts: Float32Array) -> Float32Array:
-        """Cosines [n] of queries [n, d] with an expert's pilots, made of its texts [p, d]."""
-        if self._pilots == "mean":
-            mean = texts.mean(axis=0)
-            # Opposite texts cancel out: a mean of nothing is near to nothing.
-            return queries @ (mean / max(float(np.linalg.norm(mean)), 1e-12))
-        cosines = queries @ texts.T
-        return cosines.max(axis=1) if self._pool == "max" else cosines.mean(axis=1)
+    def _make_pilots(self, texts: Float32Array) -> Float32Array:
+        """An expert's pilots [p, d], made of its texts [t, d]."""
+        if self._pilots == "each" and self._pool == "max":
+            return texts
+        mean = texts.mean(axis=0, keepdims=True)
+        if self._pilots == "each":
+            # The mean of the cosines with unit vectors is the inner product with their mean.
+            return mean
+        # Opposite texts cancel out: a mean of nothing is near to nothing.
+        return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
 def _describe(expert: Expert) -> _Profile:

@@ -61,9 +61,7 @@ BACKENDS: Mapping[str, BackendEntry] = {
         _vllm,
         _vllm_memory_bytes,
         is_local=True,
-        capabilities=Capabilities(
-            logprobs=True, schema=True, continuation=True, adapters=True
-        ),
+        capabilities=Capabilities(logprobs=True, schema=True, continuation=True, adapters=True),
     ),
     "openai": BackendEntry(
         _openai,

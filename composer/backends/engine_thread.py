@@ -130,6 +130,7 @@ class EngineThread:
             match command:
                 case None:
                     engine.abort(tuple(self._running))
+                    self._emit([_cancelled(i, expert) for i, expert in self._running.items()])
                     return False
                 case _Add(requests, stream):
                     self._add(engine, requests, stream)

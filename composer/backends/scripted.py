@@ -4,9 +4,9 @@ A public fake for tests, simulations and dry runs of a configuration. Its `engin
 
     text: "..."                what it says; `{prompt}` and `{expert}` are filled in
     replies: {"part of a prompt": "text"}   the first whose key is in the last user message wins
-    failures: {"part of a prompt": kind}    as `replies`; kind as in `Failure`, or `crash` (the
-                               process ends), `hang` (never answers, not even an abort), `cut` (fails
-                               half-way through its text, retryable)
+    failures: {"part of a prompt": kind}    as `replies`; a kind of `Failure`, or `crash` (the
+                               process ends), `hang` (never answers, not even an abort), `cut`
+                               (fails half-way through its text, retryable)
     logprob: -0.5              of every token, in nats
     first_token_s, token_s     seconds before the first and between further tokens
     load_s, memory_gib         what a load takes and holds

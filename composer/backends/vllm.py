@@ -265,4 +265,3 @@ def _scored_sample(request: Request, scored: Sequence[int], output: RequestOutpu
 
 def _refused(request: Request, reason: str) -> Failure:
     return Failure(request.id, request.expert, "refused", reason)
-

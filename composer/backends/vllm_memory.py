@@ -18,7 +18,7 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def vllm_engine_args(spec: EngineSpec, device: str) -> dict[str, Any]:
-    """vLLM's arguments for an engine that lives in the calling process.
+    """VLLM's arguments for an engine that lives in the calling process.
 
     What experts.yaml says wins. The defaults on a CPU: eager (compiling costs more than small
     models gain), bfloat16, and a fixed KV space, which also spares the profiling run. On a GPU

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from types import FrameType
 from typing import Any, Self, TypeVar
@@ -33,6 +33,7 @@ class EventLoop:
         self._task: asyncio.Task[Any] | None = None
         self._signal: int | None = None
         self._handlers: dict[signal.Signals, Any] = {}
+        self._below: list[psutil.Process] = []
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -78,10 +79,11 @@ class EventLoop:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
-            end_all(128 + number)
+            end_all(self._below, 128 + number)
         self._signal = number
+        self._below = psutil.Process().children(recursive=True)
         # Only a thread still gets a turn while the loop is kept busy, by an import for instance.
-        watchdog = threading.Timer(CLEAN_UP_S, end_all, [128 + number])
+        watchdog = threading.Timer(CLEAN_UP_S, end_all, [self._below, 128 + number])
         watchdog.daemon = True
         watchdog.start()
         if self._task is None:
@@ -89,9 +91,12 @@ class EventLoop:
         self._runner.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
-def end_all(status: int) -> None:
-    """Kill every process below this one, and end this one."""
-    for process in psutil.Process().children(recursive=True):
+def end_all(below: Sequence[psutil.Process], status: int) -> None:
+    """Kill the processes given and every process below this one, and end this one.
+
+    Those given were below it once: whoever lost its parent meanwhile is not found from here.
+    """
+    for process in [*below, *psutil.Process().children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     os._exit(status)

@@ -18,7 +18,7 @@ from composer.errors import ConfigError, ExpertUnavailable
 from composer.experts import PoolSettings
 from composer.pool.footprint import Footprint, Footprints, Need
 from composer.pool.inline_runner import InlineRunner
-from composer.pool.residency import How, Holding, Refusal, Wait, keeps_process, place
+from composer.pool.residency import Holding, How, Refusal, Wait, keeps_process, place
 from composer.protocols import Runner
 from composer.types import EngineSpec
 
@@ -28,7 +28,7 @@ MEMORY_SHARE = 0.75
 """Of the machine's memory, where experts.yaml says nothing."""
 
 
-class NoRoomYet(Exception):  # noqa: N818 - a state of affairs, not an error: it is waited out
+class NoRoomYet(Exception):
     """Whoever could make room is busy, or has not been loaded long enough."""
 
     def __init__(self, until_s: float | None) -> None:

@@ -12,6 +12,8 @@ from composer.types import Completion, Delta, EngineSpec, Failure, Loaded, Reque
 class InlineRunner:
     """See `Runner`. Its memory is what the backend says it needs, since no process can be asked."""
 
+    pid = None
+
     def __init__(self, engine: str) -> None:
         self._entry = backend_entry(engine)
         self._backend = self._entry.make()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,19 @@ IDLE_BEFORE_SPARE_S = 2.0
 """How long nothing runs before a spare may use a core to import its engine."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerInfo:
+    """One runner, for people and tests to look at."""
+
+    experts: tuple[str, ...]
+    """Whom it serves; empty: it is warm and holds nothing."""
+    how: str
+    """How it came to hold them: reused, warm or fresh."""
+    bytes: int
+    pid: int | None
+    """Its process; None: it has none of its own, or has not said yet."""
 
 
 class Pool:
@@ -112,9 +125,12 @@ class Pool:
         footprint = self._footprints.of(key)
         return footprint.load_s if footprint is not None else 0.0
 
-    def runners(self) -> list[tuple[str, str | None, int]]:
-        """What there is now: how each runner came up, the engine it holds, its bytes."""
-        return [(h.how, h.spec.key if h.spec else None, h.bytes) for h in self._fleet]
+    def runners(self) -> list[RunnerInfo]:
+        """The runners that there are now."""
+        return [
+            RunnerInfo(h.spec.experts if h.spec else (), h.how, h.bytes, h.runner.pid)
+            for h in self._fleet
+        ]
 
     async def close(self) -> None:
         """End all runners; requests that still run end as failures."""

@@ -42,7 +42,7 @@ class RayCluster:
         async with self._starting:
             if not self._started and not ray.is_initialized():
                 try:
-                    await asyncio.to_thread(_init)
+                    await asyncio.to_thread(start_ray)
                 except (RayError, ConnectionError, RuntimeError, ValueError) as exc:
                     address = os.environ.get("RAY_ADDRESS")
                     where = f"at RAY_ADDRESS {address!r}" if address else "on this machine"
@@ -52,11 +52,12 @@ class RayCluster:
     async def stop(self) -> None:
         """Stop or leave the Ray that `start` brought up."""
         if self._started:
-            await asyncio.to_thread(ray.shutdown)
+            await asyncio.to_thread(stop_ray)
             self._started = False
 
 
-def _init() -> None:
+def start_ray() -> None:
+    """Start a Ray of our own, or join the one that RAY_ADDRESS names."""
     # Ray speaks of tokens and signal handlers while it starts; nobody can act on either.
     ray_logger = logging.getLogger("ray")
     level = ray_logger.level
@@ -66,6 +67,11 @@ def _init() -> None:
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     finally:
         ray_logger.setLevel(level)
+
+
+def stop_ray() -> None:
+    """End what `start_ray` started, or leave what it joined."""
+    ray.shutdown()
 
 
 class RayRunner:
@@ -92,6 +98,11 @@ class RayRunner:
             **{k: v for k, v in options.items() if k != "num_cpus"},
         )
         self._actor: Any = actor.remote(engine)
+
+    @property
+    def pid(self) -> int | None:
+        """See `Runner.pid`."""
+        return self._status.pid if self._status is not None else None
 
     async def started(self) -> HostStatus:
         """Wait until its engine's library is imported.

@@ -89,7 +89,7 @@ def place(
         (h for h in idle if h.engine is not None and not h.is_pinned),
         key=lambda h: (h.used_at_s, h.runner),
     )
-    old = [h for h in loaded if now_s - h.loaded_at_s >= min_loaded_s]
+    old = [h for h in loaded if now_s >= h.loaded_at_s + min_loaded_s]
     victims: list[Holding] = []
     for victim in [*old[:1], *reversed(warm), *old[1:]]:
         victims.append(victim)

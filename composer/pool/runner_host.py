@@ -119,7 +119,7 @@ def tree_bytes() -> int:
 
 
 def _reset_peak() -> None:
-    """Let the kernel count this process's peak anew (Linux; elsewhere it stays the whole life's)."""
+    """Let the kernel count this process's peak anew, where it can (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

@@ -1,7 +1,7 @@
 """The alternative that the pool is measured against: `vllm.LLM.generate`, called directly.
 
-    python -m eval.bench.bare MODEL_FOLDER ENGINE_ARGS_JSON          serves batches over stdin
-    python -m eval.bench.bare MODEL_FOLDER ENGINE_ARGS_JSON --once   loads, says one token, ends
+python -m eval.bench.bare MODEL_FOLDER ENGINE_ARGS_JSON          serves batches over stdin
+python -m eval.bench.bare MODEL_FOLDER ENGINE_ARGS_JSON --once   loads, says one token, ends
 """
 
 from __future__ import annotations

@@ -8,8 +8,14 @@ import time
 from pathlib import Path
 
 from composer.assembly import compose
-from composer.experts import AggregatorConfig, Composition, Expert, PoolSettings, Registry
-from composer.experts import RouterConfig
+from composer.experts import (
+    AggregatorConfig,
+    Composition,
+    Expert,
+    PoolSettings,
+    Registry,
+    RouterConfig,
+)
 from composer.pool.pool import Pool
 from eval.bench.models import registry
 from eval.bench.result import BenchResult, load_average, median, note
@@ -57,9 +63,7 @@ async def _ask_ms(runner: str) -> float:
         aggregator=AggregatorConfig.model_validate({"name": "best"}),
     )
     settings = PoolSettings(memory_gib=4, warm_spares=0)
-    registry = Registry(
-        {"echo": expert}, {"auto": composition}, settings, Path("experts.yaml")
-    )
+    registry = Registry({"echo": expert}, {"auto": composition}, settings, Path("experts.yaml"))
     taken: list[float] = []
     async with compose(registry) as composer:
         for number in range(ASKS + 50):

@@ -35,8 +35,7 @@ async def _throughput() -> BenchResult:
         ) as bare:
             for number in range(-1, ROUNDS):
                 prompts = [
-                    tokenizer.encode(r.messages)
-                    for r in requests("smol", REQUESTS, TOKENS, number)
+                    tokenizer.encode(r.messages) for r in requests("smol", REQUESTS, TOKENS, number)
                 ]
                 pool_rate = await run_pool(pool, "smol", REQUESTS, TOKENS, round_number=number)
                 tokens, seconds = await asyncio.to_thread(bare.generate, prompts, TOKENS)

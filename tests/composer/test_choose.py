@@ -218,3 +218,11 @@ def test_nobody_available_is_an_error_whatever_the_fallback(fallback: str | None
 def test_knowing_nothing_of_those_available_is_an_error() -> None:
     with pytest.raises(RoutingError, match=r"'told' knows nothing .* set choose\.fallback"):
         choose(scores((0.5, UNKNOWN)), ["q"], ChooseRule(), router="told", unavailable={"a"})
+
+
+def test_ties_among_many_experts_keep_the_order_of_the_columns() -> None:
+    names = tuple(f"expert-{column}" for column in range(200))
+    quality = np.tile(np.array([0.25, 0.75], np.float32), (1, 100))
+    many = Scores(names, quality, lambda row, column: Evidence("as told"))
+    (selection,) = choose(many, ["q"], ChooseRule(k=2), router="told")
+    assert selection.ranking == (*names[1::2], *names[::2])

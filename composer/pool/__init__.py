@@ -1,0 +1,1 @@
+"""Where experts run: runners, residency, turns, accounting."""

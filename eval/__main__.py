@@ -1,0 +1,58 @@
+"""`python -m eval`: benchmarks and the demonstration."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from composer.errors import ComposerError, ConfigError
+from composer.suggest import unknown_name
+from eval.bench import BENCHES
+from eval.demo import demonstrate
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(sorted(BENCHES))}.")],
+    output: Annotated[Literal["table", "json"], typer.Option(help="How to print it.")] = "table",
+) -> None:
+    """Run one benchmark; progress on stderr, figures on stdout."""
+    if name not in BENCHES:
+        raise ConfigError(unknown_name("benchmark", name, BENCHES))
+    result = BENCHES[name]().to_json()
+    if output == "json":
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        return
+    table = Table("figure", "value", title=f"{name}: {result['machine']['cpu']}")
+    for key, value in result["figures"].items():
+        table.add_row(key, f"{value:.4g}")
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    experts: Annotated[str, typer.Option(help="Which experts.yaml.")] = "experts.yaml",
+) -> None:
+    """Answer three questions with the starter pool's real models, and show why."""
+    asyncio.run(demonstrate(experts))
+
+
+def main() -> None:
+    """Run a command; an expected error is one line."""
+    try:
+        app()
+    except ComposerError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""What tests of all packages share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray for all tests that need it; a pool joins it instead of starting its own."""
+    from composer.pool.ray_runner import start_ray, stop_ray
+
+    start_ray()
+    yield
+    stop_ray()
