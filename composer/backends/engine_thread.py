@@ -155,7 +155,7 @@ class EngineThread:
         except Exception as exc:  # noqa: BLE001 - the border: an engine's exception becomes values
             logger.warning("the engine failed in the middle of a step: %s", exc)
             reason = f"its engine failed: {str(exc).splitlines()[0] if str(exc) else repr(exc)}"
-            failed = [
+            failed: list[Event] = [
                 Failure(i, expert, "unavailable", reason, retryable=True)
                 for i, expert in self._running.items()
             ]

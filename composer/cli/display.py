@@ -96,7 +96,7 @@ def describe(pool: Pool) -> str:
     runners = pool.runners()
     if not runners:
         return "starting..."
-    experts = sorted(key.rpartition("-")[0] for _, key, _ in runners if key is not None)
+    experts = sorted({expert for runner in runners for expert in runner.experts})
     return f"waiting for {', '.join(experts)}..." if experts else "starting a runner..."
 
 
