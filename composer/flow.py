@@ -43,8 +43,8 @@ class FlowRun(Generic[T]):
         self._arrived: dict[RequestId, Outcome] = {}
         self._unanswered: dict[RequestId, Request] = {}
         self._result: tuple[T] | None = None
-        self.history: list[Outcome] = []
-        """Every outcome in the order it was sent: what a resumed run replays."""
+        self.history: list[tuple[Outcome, ...]] = []
+        """All that was sent, in order, together what came together: what a resumed run replays."""
 
     @property
     def is_done(self) -> bool:
@@ -90,7 +90,7 @@ class FlowRun(Generic[T]):
         for outcome in sent:
             del self._unanswered[outcome.request_id]
         self._arrived.clear()
-        self.history.extend(sent)
+        self.history.append(sent)
         return self._advance(sent)
 
     def close(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from composer.flow import FlowRun
@@ -27,7 +28,7 @@ class OnlineRun(FlowRun[T]):
         self.outcomes: list[Outcome] = []
         self.spans: list[Span] = []
 
-    async def events(self, *, stream: bool) -> AsyncIterator[Delta | Restart]:
+    async def events(self, *, stream: bool) -> AsyncGenerator[Delta | Restart]:
         """Run the flow to its end, handing out what it streams.
 
         A `Restart` comes whenever what was handed out before is to be dropped: also when the flow
@@ -87,11 +88,13 @@ class OnlineRun(FlowRun[T]):
     ) -> None:
         try:
             if stream:
-                async for event in self._pool.stream(requests[0]):
-                    arrived.put_nowait(event)
+                async with aclosing(self._pool.stream(requests[0])) as events:
+                    async for event in events:
+                        arrived.put_nowait(event)
             else:
-                async for _, outcome in self._pool.run(requests):
-                    arrived.put_nowait(outcome)
+                async with aclosing(self._pool.run(requests)) as outcomes:
+                    async for _, outcome in outcomes:
+                        arrived.put_nowait(outcome)
         except Exception as exc:  # noqa: BLE001 - raised again by `events`, which awaits it
             arrived.put_nowait(exc)
 

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from composer.choose import choose
 from composer.errors import ConfigError
@@ -30,7 +31,6 @@ from composer.types import (
     Outcome,
     Query,
     Restart,
-    Role,
     Selection,
     Span,
 )
@@ -65,7 +65,7 @@ class Composer:
         registry: Registry,
         compositions: Mapping[str, Composed],
         *,
-        pool: Pool | None = None,
+        pool: Pool,
         direct: Callable[[str], Composed] | None = None,
     ) -> None:
         """Store the parts; nothing starts before `async with`.
@@ -73,14 +73,13 @@ class Composer:
         Args:
             registry: The experts.
             compositions: What `ask` can be told to use, by name.
-            pool: Where experts run; None: a pool of the registry's, closed with the composer.
+            pool: Where experts run; closed with the composer.
             direct: Makes the composition of an expert that is asked by its own name; None: an
                 expert's name is not taken for a composition's.
         """
         self.registry = registry
         self.compositions = compositions
-        self.pool = pool if pool is not None else Pool(registry)
-        self._owns_pool = pool is None
+        self.pool = pool
         self._direct = direct
         self._tools = PoolTools(self.pool)
 
@@ -99,8 +98,7 @@ class Composer:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._owns_pool:
-            await self.pool.close()
+        await self.pool.close()
 
     async def ask(
         self,
@@ -110,10 +108,11 @@ class Composer:
         answer_type: AnswerType | None = None,
     ) -> Answer:
         """Answer one question. Arguments and errors as `stream`."""
-        parts = self._answer(make_query(prompt, answer_type), composition, stream=False)
-        async for event in parts:
-            if isinstance(event, Answer):
-                return event
+        query = make_query(prompt, answer_type)
+        async with aclosing(self._answer(query, composition, stream=False)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    return event
         raise AssertionError("a stream ended without an answer")
 
     async def stream(
@@ -122,7 +121,7 @@ class Composer:
         *,
         composition: str = "auto",
         answer_type: AnswerType | None = None,
-    ) -> AsyncIterator[Delta | Restart | Answer]:
+    ) -> AsyncGenerator[Delta | Restart | Answer]:
         """Answer one question piece by piece; the `Answer` comes last.
 
         The deltas since the last `Restart` add up to the answer's text.
@@ -137,9 +136,10 @@ class Composer:
             RoutingError: No expert can take the query.
             AggregationError: No expert answered; the message names each failure.
         """
-        parts = self._answer(make_query(prompt, answer_type), composition, stream=True)
-        async for event in parts:
-            yield event
+        query = make_query(prompt, answer_type)
+        async with aclosing(self._answer(query, composition, stream=True)) as events:
+            async for event in events:
+                yield event
 
     async def route(self, prompt: Prompt, *, composition: str = "auto") -> Selection:
         """Choose experts for a question and ask none (but those that the router itself asks)."""
@@ -149,7 +149,7 @@ class Composer:
 
     async def _answer(
         self, query: Query, composition: str, *, stream: bool
-    ) -> AsyncIterator[Delta | Restart | Answer]:
+    ) -> AsyncGenerator[Delta | Restart | Answer]:
         started_s = time.perf_counter()
         composed = self._composed(composition)
         self.pool.prewarm()
@@ -161,9 +161,10 @@ class Composer:
         flow = composed.aggregator.combine(query, selection, self._tools)
         run: OnlineRun[Answer] = OnlineRun(flow, self.pool)
         said = ""
-        async for event in run.events(stream=stream):
-            said = said + event.text if isinstance(event, Delta) else ""
-            yield event
+        async with aclosing(run.events(stream=stream)) as events:
+            async for event in events:
+                said = said + event.text if isinstance(event, Delta) else ""
+                yield event
         answer = complete_answer(run.result, selection, [*outcomes, *run.outcomes])
         if stream and said != answer.text:
             if said:
@@ -257,4 +258,4 @@ def _message(message: Mapping[str, str]) -> Message:
             f"not a chat message: {dict(message)!r}; it needs a role (system, user or assistant) "
             "and a text content"
         )
-    return Message(cast("Role", role), content)
+    return Message(role, content)

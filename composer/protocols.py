@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from composer.types import (
@@ -112,7 +112,7 @@ class Backend(Protocol):
 
     def generate(
         self, requests: Sequence[Request], *, stream: bool
-    ) -> AsyncIterator[Delta | Completion | Failure]:
+    ) -> AsyncGenerator[Delta | Completion | Failure]:
         """Run the requests together; exactly one outcome each, in any order.
 
         Requests' sampling is complete (no None but `seed`). With `stream`, deltas of requests
@@ -144,7 +144,7 @@ class Runner(Protocol):
 
     def generate(
         self, requests: Sequence[Request], *, stream: bool
-    ) -> AsyncIterator[Delta | Completion | Failure]:
+    ) -> AsyncGenerator[Delta | Completion | Failure]:
         """See `Backend.generate`.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Self
 
@@ -56,23 +56,17 @@ class SyncComposer:
 
     def stream(
         self, prompt: Prompt, *, composition: str = "auto", answer_type: AnswerType | None = None
-    ) -> Iterator[Delta | Restart | Answer]:
+    ) -> Generator[Delta | Restart | Answer]:
         """See `Composer.stream`."""
         events = self._composer.stream(prompt, composition=composition, answer_type=answer_type)
         try:
             while (event := self._runner.run(_next(events))) is not None:
                 yield event
         finally:
-            self._runner.run(_close(events))
+            self._runner.run(events.aclose())
 
 
 async def _next(
-    events: AsyncIterator[Delta | Restart | Answer],
+    events: AsyncGenerator[Delta | Restart | Answer],
 ) -> Delta | Restart | Answer | None:
     return await anext(events, None)
-
-
-async def _close(events: AsyncIterator[Delta | Restart | Answer]) -> None:
-    close = getattr(events, "aclose", None)
-    if close is not None:
-        await close()

@@ -105,9 +105,16 @@ class SentenceEncoder:
     def _model(self) -> SentenceTransformer:
         import torch
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import (
+            disable_progress_bar,
+            enable_progress_bar,
+            is_progress_bar_enabled,
+        )
 
         folder = find_model(self.source)
         torch.set_num_threads(self._threads)
+        had_bars = is_progress_bar_enabled()
+        disable_progress_bar()
         try:
             return SentenceTransformer(
                 self.source if folder is None else str(folder),
@@ -120,6 +127,9 @@ class SentenceEncoder:
                 f"encoder {self.source!r} cannot be loaded: {reason}; "
                 "name a sentence-transformers folder or hub id"
             ) from exc
+        finally:
+            if had_bars:
+                enable_progress_bar()
 
 
 class HashingEncoder:

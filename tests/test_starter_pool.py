@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
-from safetensors.numpy import save_file
+from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from composer.assembly import compose
 from composer.experts import Expert, PoolSettings, Registry, load_experts
@@ -56,7 +56,8 @@ def user(text: str) -> tuple[Message, ...]:
 
 
 async def one(pool: Pool, request: Request) -> Outcome:
-    return [outcome async for _, outcome in pool.run([request])][0]
+    (outcome,) = [outcome async for _, outcome in pool.run([request])]
+    return outcome
 
 
 async def done(pool: Pool, request: Request) -> Completion:
@@ -157,7 +158,9 @@ async def test_samples_schema_logprobs_and_continuations_work(composer: Composer
     for word in (" Paris", " Banana"):
         scored = await done(
             pool,
-            Request(f"c/{word}", "gemma", user("What is the capital of France?"), continuation=word),
+            Request(
+                f"c/{word}", "gemma", user("What is the capital of France?"), continuation=word
+            ),
         )
         logprobs = scored.samples[0].logprobs
         assert logprobs is not None
@@ -173,9 +176,7 @@ async def test_a_runner_killed_in_the_middle_of_a_real_answer_is_replaced(
     await done(pool, Request("warm", "smol", user("Hello"), SHORT))
     victim = next(r.pid for r in pool.runners() if "smol" in r.experts)
     assert victim is not None
-    request = Request(
-        "kill", "smol", user("Count to thirty."), Sampling(max_tokens=40), final=True
-    )
+    request = Request("kill", "smol", user("Count to thirty."), Sampling(max_tokens=40), final=True)
     said, restarts, last = "", 0, None
     async for event in pool.stream(request):
         match event:
@@ -240,7 +241,7 @@ def _write_adapter(folder: Path, seed: int) -> None:
     tensors: dict[str, Any] = {}
     for layer in range(30):
         name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        tensors[f"{name}.lora_A.weight"] = rng.normal(0, 0.2, (4, 576)).astype(np.float32)
+        tensors[f"{name}.lora_A.weight"] = rng.normal(0, 1.0, (4, 576)).astype(np.float32)
         tensors[f"{name}.lora_B.weight"] = rng.normal(0, 0.2, (576, 4)).astype(np.float32)
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,7 +80,7 @@ class EngineThread:
             await self._stopped.wait()
             self._thread = None
 
-    async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncIterator[Event]:
+    async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncGenerator[Event]:
         """See `Backend.generate`."""
         sink: asyncio.Queue[Event] = asyncio.Queue()
         unfinished = {request.id for request in requests}
@@ -141,7 +141,11 @@ class EngineThread:
 
     def _add(self, engine: SteppedEngine, requests: Sequence[Request], stream: bool) -> None:
         for request in requests:
-            failure = engine.add(request, stream=stream and request.final)
+            try:
+                failure = engine.add(request, stream=stream and request.final)
+            except Exception as exc:  # noqa: BLE001 - the border, as in `_step`
+                reason = f"its engine refused it: {exc!r}"
+                failure = Failure(request.id, request.expert, "unavailable", reason, retryable=True)
             if failure is None:
                 self._running[request.id] = request.expert
             else:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
@@ -111,7 +111,7 @@ class ScriptedBackend:
 
     async def generate(
         self, requests: Sequence[Request], *, stream: bool
-    ) -> AsyncIterator[Delta | Completion | Failure]:
+    ) -> AsyncGenerator[Delta | Completion | Failure]:
         """See `Backend.generate`."""
         events: asyncio.Queue[Delta | Completion | Failure] = asyncio.Queue()
         for request in requests:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,12 @@ class VllmBackend:
             raise ExpertUnavailable(spec.experts[0], f"vLLM did not load it: {reason[0]}") from None
         self._thread = thread
 
-    async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncIterator[Event]:
+    async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncGenerator[Event]:
         """See `Backend.generate`."""
         assert self._thread is not None, "nothing is loaded"
-        async for event in self._thread.generate(requests, stream=stream):
-            yield event
+        async with aclosing(self._thread.generate(requests, stream=stream)) as events:
+            async for event in events:
+                yield event
 
     async def abort(self, ids: Sequence[RequestId]) -> None:
         """See `Backend.abort`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from composer.backends import backend_entry
 from composer.types import Completion, Delta, EngineSpec, Failure, Loaded, Request, RequestId
@@ -28,10 +29,11 @@ class InlineRunner:
 
     async def generate(
         self, requests: Sequence[Request], *, stream: bool
-    ) -> AsyncIterator[Delta | Completion | Failure]:
+    ) -> AsyncGenerator[Delta | Completion | Failure]:
         """See `Runner.generate`."""
-        async for event in self._backend.generate(requests, stream=stream):
-            yield event
+        async with aclosing(self._backend.generate(requests, stream=stream)) as events:
+            async for event in events:
+                yield event
 
     async def abort(self, ids: Sequence[RequestId]) -> None:
         """See `Runner.abort`."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,19 +83,21 @@ class Pool:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    async def stream(self, request: Request) -> AsyncIterator[JobEvent]:
+    async def stream(self, request: Request) -> AsyncGenerator[JobEvent]:
         """Run one request: deltas if it is `final`, and last its one outcome.
 
         A `Restart` comes before deltas of a further attempt. Closing the iterator aborts.
         """
-        async for event in self._run((request,), stream=True):
-            yield event
+        async with aclosing(self._run((request,), stream=True)) as events:
+            async for event in events:
+                yield event
 
-    async def run(self, requests: Sequence[Request]) -> AsyncIterator[tuple[RequestId, Outcome]]:
+    async def run(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[RequestId, Outcome]]:
         """Run requests together; each one's outcome as it is there. Closing aborts the rest."""
-        async for event in self._run(requests, stream=False):
-            if isinstance(event, (Completion, Failure)):
-                yield event.request_id, event
+        async with aclosing(self._run(requests, stream=False)) as events:
+            async for event in events:
+                if isinstance(event, (Completion, Failure)):
+                    yield event.request_id, event
 
     def prewarm(self) -> None:
         """Start the first runner's process now, if any expert will need one."""
@@ -148,7 +151,7 @@ class Pool:
                 job.close(job.failure("cancelled", "the pool was closed"))
         await self._fleet.close()
 
-    async def _run(self, requests: Sequence[Request], *, stream: bool) -> AsyncIterator[JobEvent]:
+    async def _run(self, requests: Sequence[Request], *, stream: bool) -> AsyncGenerator[JobEvent]:
         sink: asyncio.Queue[JobEvent] = asyncio.Queue()
         jobs = [self._accept(request, sink, stream=stream) for request in requests]
         self._schedule()
@@ -237,14 +240,16 @@ class Pool:
         if self._fleet.is_warming and queue.is_local and not held.is_inline:
             await self._fleet.preempt_spare()
         try:
-            async for event in held.runner.generate([j.request for j in jobs], stream=stream):
-                job = queue.running[event.request_id]
-                if isinstance(event, Delta):
-                    job.emit(event)
-                elif isinstance(event, Failure) and event.retryable and not held.is_inline:
-                    raise ExpertUnavailable(event.expert, event.message)
-                else:
-                    self._settle(queue, held, job, event)
+            requests = [job.request for job in jobs]
+            async with aclosing(held.runner.generate(requests, stream=stream)) as events:
+                async for event in events:
+                    job = queue.running[event.request_id]
+                    if isinstance(event, Delta):
+                        job.emit(event)
+                    elif isinstance(event, Failure) and event.retryable and not held.is_inline:
+                        raise ExpertUnavailable(event.expert, event.message)
+                    else:
+                        self._settle(queue, held, job, event)
         except ExpertUnavailable as exc:
             await self._lose(queue, held, exc.reason)
 

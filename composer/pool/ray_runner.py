@@ -7,7 +7,7 @@ import contextlib
 import importlib.util
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,16 @@ def start_ray() -> None:
     ray_logger.setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init(  # pyright: ignore[reportUnknownMemberType]
+            include_dashboard=False, log_to_driver=False, configure_logging=False
+        )
     finally:
         ray_logger.setLevel(level)
 
 
 def stop_ray() -> None:
     """End what `start_ray` started, or leave what it joined."""
-    ray.shutdown()
+    ray.shutdown()  # pyright: ignore[reportUnknownMemberType]
 
 
 class RayRunner:
@@ -110,10 +112,12 @@ class RayRunner:
         Raises:
             ExpertUnavailable: The process died before that.
         """
-        if self._status is None:
-            self._status = await self._call("status")
-            self._pump = asyncio.create_task(self._pump_events())
-        return self._status
+        if self._status is not None:
+            return self._status
+        status: HostStatus = await self._call("status")
+        self._status = status
+        self._pump = asyncio.create_task(self._pump_events())
+        return status
 
     async def load(self, spec: EngineSpec) -> Loaded:
         """See `Runner.load`."""
@@ -121,7 +125,7 @@ class RayRunner:
         await self.started()
         return await self._call("load", spec)
 
-    async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncIterator[Event]:
+    async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncGenerator[Event]:
         """See `Runner.generate`."""
         queue: asyncio.Queue[Event | ExpertUnavailable] = asyncio.Queue()
         unfinished = {request.id for request in requests}
@@ -158,7 +162,7 @@ class RayRunner:
         if self._pump is not None:
             self._pump.cancel()
         with contextlib.suppress(RayError, ValueError):
-            ray.kill(self._actor, no_restart=True)
+            ray.kill(self._actor, no_restart=True)  # pyright: ignore[reportUnknownMemberType]
         status = self._status
         if status is None or status.node != os.uname().nodename:
             return

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +89,11 @@ class RunnerHost:
     async def _pump(self, requests: Sequence[Request], stream: bool) -> None:
         open_ids = {request.id: request.expert for request in requests}
         try:
-            async for event in self._backend.generate(requests, stream=stream):
-                if not isinstance(event, Delta):
-                    open_ids.pop(event.request_id, None)
-                self._put([event])
+            async with aclosing(self._backend.generate(requests, stream=stream)) as events:
+                async for event in events:
+                    if not isinstance(event, Delta):
+                        open_ids.pop(event.request_id, None)
+                    self._put([event])
         except Exception as exc:  # noqa: BLE001 - the border: a backend's bug is each one's failure
             reason = f"its backend failed: {exc!r}"
             self._put(

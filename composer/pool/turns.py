@@ -1,8 +1,8 @@
 """Whose turn it is to use the cores: a pure policy.
 
 At most `busy_engines` local engines load or generate at one time. An engine that has its turn takes
-in new requests as they come until one that waits longer has none; then it finishes what it runs
-and hands over. Engines that compute elsewhere need no turn.
+in new requests as they come until one that waits longer has no core, or no room in memory; then it
+finishes what it runs and hands over. Engines that compute elsewhere need no turn.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def next_turns(engines: Sequence[EngineView], busy_engines: int) -> list[Turn]:
     turns: list[Turn] = []
     is_someone_waiting = False
     for engine in sorted(engines, key=lambda e: (e.oldest_s or 0.0, e.key)):
-        if engine.oldest_s is None or (engine.is_blocked and not engine.is_up):
+        if engine.oldest_s is None:
+            continue
+        if engine.is_blocked and not engine.is_up:
+            is_someone_waiting = is_someone_waiting or engine.is_local
             continue
         action: Literal["run", "load"] = "run" if engine.is_up else "load"
         if not engine.is_local:

@@ -64,7 +64,7 @@ def test_every_async_method_has_a_sync_one_of_the_same_signature(name: str) -> N
     theirs = inspect.signature(METHODS[name])
     ours = inspect.signature(getattr(SyncComposer, name))
     assert ours.parameters == theirs.parameters
-    assert ours.return_annotation == theirs.return_annotation.replace("AsyncIterator", "Iterator")
+    assert ours.return_annotation == theirs.return_annotation.replace("AsyncGenerator", "Generator")
 
 
 def test_there_is_nothing_in_the_sync_composer_that_the_other_has_not() -> None:

@@ -91,7 +91,10 @@ class Drive:
                     requests += run.deliver([outcome])
             else:
                 requests += run.deliver(outcomes)
-        return Ran(tuple(requests), complete_answer(run.result, selection, run.history))
+        return Ran(
+            tuple(requests),
+            complete_answer(run.result, selection, [o for sent in run.history for o in sent]),
+        )
 
 
 def reply(request: Request, replies: Mapping[str, str]) -> Outcome:

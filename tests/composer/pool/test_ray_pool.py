@@ -24,7 +24,8 @@ SLOW = {"text": " ".join(f"word{n}" for n in range(40)), "token_s": 0.02}
 
 
 async def one(pool: Pool, request: Request) -> Outcome:
-    return [outcome async for _, outcome in pool.run([request])][0]
+    (outcome,) = [outcome async for _, outcome in pool.run([request])]
+    return outcome
 
 
 def pids(pool: Pool) -> set[int]:
