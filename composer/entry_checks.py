@@ -25,6 +25,12 @@ _REQUIRED = {
         "model": "give the endpoint's own name for the model",
     },
 }
+_REQUIRED_ARGS = {
+    "recorded": {
+        "folder": "give the folder of the recorded data",
+        "model": "give the model's name in that folder",
+    },
+}
 _ENDPOINT_KEYS = ("base_url", "model", "api_key")
 _WEIGHTS_KEYS = ("source", "chat_template")
 _BASE_KEYS = ("source", "engine_args", "chat_template", "runner", "trust_remote_code")
@@ -158,13 +164,22 @@ def _check_lora(
 
 def _check_engine_keys(expert: Expert) -> Iterator[Found]:
     is_remote = expert.engine == "openai"
+    required_args = _REQUIRED_ARGS.get(expert.engine, {})
     strangers = [k for k in (_WEIGHTS_KEYS if is_remote else _ENDPOINT_KEYS) if getattr(expert, k)]
     for key in strangers:
         remedy = "remove it" if is_remote else "set engine: openai or remove it"
+        if key in required_args:
+            remedy = "write it under 'engine_args'"
         yield (key,), f"{key!r} does not go with engine {expert.engine!r}; {remedy}"
     for key, remedy in _REQUIRED.get(expert.engine, {}).items():
         if not getattr(expert, key) and not strangers:
             yield (), f"{key!r} is missing, which engine {expert.engine!r} needs; {remedy}"
+    for key, remedy in required_args.items() if not strangers else ():
+        if key not in expert.engine_args:
+            missing = f"'engine_args.{key}' is missing, which engine {expert.engine!r} needs"
+            yield ("engine_args",), f"{missing}; {remedy}"
+        elif not isinstance(expert.engine_args[key], str):
+            yield ("engine_args", key), f"'engine_args.{key}' must be text; put it in quotes"
     for key in _ENDPOINT_KEYS if is_remote else ():
         if key in expert.engine_args:
             message = f"'engine_args.{key}' would hide {key!r}; write {key!r} beside 'engine_args'"

@@ -86,6 +86,8 @@ class Registry:
         if base.engine == "openai":
             endpoint = {"base_url": base.base_url, "model": base.model, "api_key": base.api_key}
             engine_args = endpoint | engine_args
+        if base.engine == "recorded":
+            engine_args = engine_args | {"folder": self._anchored(base.engine_args["folder"])}
         identity = [base.engine, base.source, engine_args, adapters, base.chat_template]
         return EngineSpec(
             key=f"{base.name}-{_hash(identity)}",

@@ -56,6 +56,12 @@ def _scripted_memory_bytes(spec: EngineSpec) -> int:
     return int(float(spec.engine_args.get("memory_gib", 0.0)) * GIB)
 
 
+def _recorded() -> Backend:
+    from composer.backends.recorded import RecordedBackend
+
+    return RecordedBackend()
+
+
 BACKENDS: Mapping[str, BackendEntry] = {
     "vllm": BackendEntry(
         _vllm,
@@ -74,6 +80,12 @@ BACKENDS: Mapping[str, BackendEntry] = {
         _scripted_memory_bytes,
         is_local=True,
         capabilities=Capabilities(logprobs=True, schema=True, continuation=True),
+    ),
+    "recorded": BackendEntry(
+        _recorded,
+        lambda spec: 0,
+        is_local=False,
+        capabilities=Capabilities(),
     ),
 }
 

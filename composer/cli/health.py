@@ -6,14 +6,15 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from composer.backends import GIB
-from composer.backends.sources import cache_dir, check_source, resolve_adapter, resolve_model
+from composer.backends.resolution import resolve_spec
+from composer.backends.sources import cache_dir, check_source
 from composer.errors import ConfigError
 from composer.experts import Registry
 from composer.pool.fleet import Fleet
@@ -159,10 +160,7 @@ def _resolve(spec: EngineSpec, expert: str) -> EngineSpec:
     def refuse(gguf: Path, folder: Path) -> None:
         raise ConfigError(f"{gguf.name} is not converted; `composer experts pull {expert}` does it")
 
-    assert spec.source is not None
-    model = resolve_model(spec.source, cache=cache_dir() / "models", download=False, convert=refuse)
-    adapters = {n: str(resolve_adapter(a, download=False)) for n, a in spec.adapters.items()}
-    return replace(spec, model_path=str(model), adapters=adapters)
+    return resolve_spec(spec, models=cache_dir() / "models", download=False, convert=refuse)
 
 
 def _footprints() -> Footprints:

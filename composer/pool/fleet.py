@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import logging
 import os
@@ -178,9 +179,9 @@ class Fleet:
 
     async def start_cluster(self) -> None:
         """Start Ray, which runners in processes of their own need."""
-        from composer.pool.ray_runner import RayCluster
-
-        self._cluster = self._cluster or RayCluster()
+        if self._cluster is None:
+            module = await asyncio.to_thread(importlib.import_module, "composer.pool.ray_runner")
+            self._cluster = self._cluster or module.RayCluster()
         await self._cluster.start()
 
     async def close(self) -> None:

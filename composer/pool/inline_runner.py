@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from composer.backends import backend_entry
+from composer.errors import ExpertUnavailable
 from composer.types import Completion, Delta, EngineSpec, Failure, Loaded, Request, RequestId
 
 
@@ -31,9 +32,13 @@ class InlineRunner:
         self, requests: Sequence[Request], *, stream: bool
     ) -> AsyncGenerator[Delta | Completion | Failure]:
         """See `Runner.generate`."""
-        async with aclosing(self._backend.generate(requests, stream=stream)) as events:
-            async for event in events:
-                yield event
+        try:
+            async with aclosing(self._backend.generate(requests, stream=stream)) as events:
+                async for event in events:
+                    yield event
+        except Exception as exc:
+            reason = f"its backend failed: {exc!r}"
+            raise ExpertUnavailable(requests[0].expert, reason) from exc
 
     async def abort(self, ids: Sequence[RequestId]) -> None:
         """See `Runner.abort`."""

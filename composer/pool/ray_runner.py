@@ -16,7 +16,8 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from composer.errors import ComposerError, ConfigError, ExpertUnavailable
-from composer.pool.runner_host import Event, HostStatus, RunnerHost
+from composer.pool.channel import Address, Channel, connect
+from composer.pool.runner_host import Abort, Event, HostStatus, RunnerHost, Submit
 from composer.types import Delta, EngineSpec, Loaded, Request, RequestId
 
 logger = logging.getLogger(__name__)
@@ -88,11 +89,12 @@ class RayRunner:
             options: Ray's actor options (num_gpus, resources, ...).
         """
         self._queues: dict[RequestId, asyncio.Queue[Event | ExpertUnavailable]] = {}
-        self._pump: asyncio.Task[None] | None = None
+        self._channel: Channel | None = None
+        self._listener: asyncio.Task[None] | None = None
         self._status: HostStatus | None = None
         self._is_dead = False
         self._experts: tuple[str, ...] = ()
-        actor = ray.remote(RunnerHost).options(
+        actor = ray.remote(_Host).options(
             num_cpus=options.get("num_cpus", 0),
             max_concurrency=1000,
             max_restarts=0,
@@ -115,8 +117,15 @@ class RayRunner:
         if self._status is not None:
             return self._status
         status: HostStatus = await self._call("status")
+        is_here = status.node == os.uname().nodename
+        host = "127.0.0.1" if is_here else await self._call("node_ip")
+        address: Address = await self._call("listen", host)
+        try:
+            self._channel = await connect(address)
+        except OSError as exc:
+            raise ExpertUnavailable(self._who, f"its runner does not answer: {exc}") from exc
+        self._listener = asyncio.create_task(self._listen(self._channel))
         self._status = status
-        self._pump = asyncio.create_task(self._pump_events())
         return status
 
     async def load(self, spec: EngineSpec) -> Loaded:
@@ -131,7 +140,7 @@ class RayRunner:
         unfinished = {request.id for request in requests}
         self._queues.update(dict.fromkeys(unfinished, queue))
         try:
-            await self._call("submit", tuple(requests), stream)
+            self._line().send(Submit(tuple(requests), stream))
             while unfinished:
                 event = await queue.get()
                 if isinstance(event, ExpertUnavailable):
@@ -146,7 +155,7 @@ class RayRunner:
     async def abort(self, ids: Sequence[RequestId]) -> None:
         """See `Runner.abort`."""
         with contextlib.suppress(ExpertUnavailable):
-            await self._call("abort", tuple(ids))
+            self._line().send(Abort(tuple(ids)))
 
     async def unload(self) -> int:
         """See `Runner.unload`."""
@@ -159,8 +168,10 @@ class RayRunner:
     async def kill(self) -> None:
         """See `Runner.kill`."""
         self._is_dead = True
-        if self._pump is not None:
-            self._pump.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
+        if self._channel is not None:
+            self._channel.close()
         with contextlib.suppress(RayError, ValueError):
             ray.kill(self._actor, no_restart=True)  # pyright: ignore[reportUnknownMemberType]
         status = self._status
@@ -173,7 +184,7 @@ class RayRunner:
         end_tree(status.pid)
 
     async def _call(self, method: str, *args: Any) -> Any:
-        expert = self._experts[0] if self._experts else "?"
+        expert = self._who
         if self._is_dead:
             raise ExpertUnavailable(expert, "its runner was ended")
         try:
@@ -188,18 +199,38 @@ class RayRunner:
         except RayError as exc:
             raise ExpertUnavailable(expert, f"its runner cannot be reached: {exc}") from exc
 
-    async def _pump_events(self) -> None:
+    @property
+    def _who(self) -> str:
+        return self._experts[0] if self._experts else "?"
+
+    def _line(self) -> Channel:
+        if self._channel is None or self._is_dead:
+            raise ExpertUnavailable(self._who, "its runner was ended")
+        return self._channel
+
+    async def _listen(self, channel: Channel) -> None:
+        """Hand events to whom they are for, until the process is gone."""
         while True:
             try:
-                events: list[Event] = await self._call("poll")
-            except ExpertUnavailable as exc:
+                events: list[Event] = await channel.receive()
+            except EOFError:
+                self._is_dead = True
+                gone = ExpertUnavailable(self._who, "its runner's process died")
                 for queue in set(self._queues.values()):
-                    queue.put_nowait(exc)
+                    queue.put_nowait(gone)
                 return
             for event in events:
                 queue = self._queues.get(event.request_id)
                 if queue is not None:
                     queue.put_nowait(event)
+
+
+class _Host(RunnerHost):
+    """A `RunnerHost` that knows where Ray has put it."""
+
+    async def node_ip(self) -> str:
+        """Its machine's address for the others of the cluster."""
+        return str(ray.util.get_node_ip_address())
 
 
 def end_tree(pid: int) -> None:

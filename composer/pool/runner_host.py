@@ -1,8 +1,4 @@
-"""What runs inside a runner's process: one backend, driven by messages, polled for events.
-
-Events are handed over by long polling: one call waits until there is something and takes all there
-is. A slow reader gets larger pieces, never a backlog of calls.
-"""
+"""What runs inside a runner's process: one backend, driven by messages."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ import psutil
 
 from composer.backends import backend_entry
 from composer.errors import ComposerError, ExpertUnavailable
+from composer.pool.channel import Address, Channel, listen
 from composer.protocols import Backend
 from composer.types import Completion, Delta, EngineSpec, Failure, Loaded, Request, RequestId
 
@@ -33,19 +30,38 @@ class HostStatus:
     node: str
 
 
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Said to a runner: start these requests."""
+
+    requests: tuple[Request, ...]
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Said to a runner: stop these requests."""
+
+    ids: tuple[RequestId, ...]
+
+
 class RunnerHost:
-    """Holds a backend and a queue of what it said. All methods run on one event loop."""
+    """Holds a backend. All methods run on one event loop."""
 
     def __init__(self, engine: str) -> None:
         self._entry = backend_entry(engine)
         self._backend: Backend = self._entry.make()
+        self._channel: Channel | None = None
         self._events: list[Event] = []
-        self._something = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def status(self) -> HostStatus:
         """Who it is; answered once the engine's library is imported."""
         return HostStatus(os.getpid(), tree_bytes(), os.uname().nodename)
+
+    async def listen(self, host: str) -> Address:
+        """Open the line that `Submit` and `Abort` come in by, and lists of events go out."""
+        return await listen(host, self._serve)
 
     async def load(self, spec: EngineSpec) -> Loaded:
         """See `Runner.load`."""
@@ -60,23 +76,6 @@ class RunnerHost:
         now = tree_bytes()
         return Loaded(time.perf_counter() - started_s, now, max(now, _peak_bytes()))
 
-    async def submit(self, requests: Sequence[Request], stream: bool) -> None:
-        """Start the requests; their events come out of `poll`."""
-        task = asyncio.create_task(self._pump(requests, stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def poll(self) -> list[Event]:
-        """Everything said since the last poll; waits until there is something."""
-        await self._something.wait()
-        self._something.clear()
-        events, self._events = self._events, []
-        return events
-
-    async def abort(self, ids: Sequence[RequestId]) -> None:
-        """See `Backend.abort`."""
-        await self._backend.abort(ids)
-
     async def unload(self) -> int:
         """See `Runner.unload`."""
         await self._backend.unload()
@@ -85,6 +84,19 @@ class RunnerHost:
     async def memory_bytes(self) -> int:
         """See `Runner.memory_bytes`."""
         return tree_bytes()
+
+    async def _serve(self, channel: Channel) -> None:
+        self._channel = channel
+        while True:
+            match await channel.receive():
+                case Submit(requests, stream):
+                    task = asyncio.create_task(self._pump(requests, stream))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                case Abort(ids):
+                    await self._backend.abort(ids)
+                case other:
+                    raise TypeError(f"not a message for a runner: {other!r}")
 
     async def _pump(self, requests: Sequence[Request], stream: bool) -> None:
         open_ids = {request.id: request.expert for request in requests}
@@ -104,8 +116,15 @@ class RunnerHost:
             )
 
     def _put(self, events: Sequence[Event]) -> None:
+        """Send events; those of one turn of the loop, a step's tokens say, go together."""
+        if not self._events:
+            asyncio.get_running_loop().call_soon(self._flush)
         self._events.extend(events)
-        self._something.set()
+
+    def _flush(self) -> None:
+        events, self._events = self._events, []
+        if self._channel is not None:
+            self._channel.send(events)
 
 
 def tree_bytes() -> int:

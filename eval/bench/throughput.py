@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from pathlib import Path
 
+from composer.backends.sources import resolve_model
 from composer.pool.pool import Pool
 from composer.tokenizer import ChatTokenizer
 from composer.types import Completion
-from eval.bench.models import ENGINE_ARGS, BareEngine, registry, requests
+from eval.bench.models import ENGINE_ARGS, SMOL, BareEngine, registry, requests
 from eval.bench.result import BenchResult, load_average, median, note
 
 ROUNDS, REQUESTS, TOKENS = 5, 32, 64
@@ -18,31 +18,25 @@ ROUNDS, REQUESTS, TOKENS = 5, 32, 64
 
 def bench_throughput() -> BenchResult:
     """Five alternating rounds of 32 requests x 64 tokens; medians."""
-    return asyncio.run(_throughput())
-
-
-async def _throughput() -> BenchResult:
     cores = os.cpu_count() or 1
+    model = resolve_model(SMOL)
+    with BareEngine(model, threads=cores) as bare:
+        return asyncio.run(_throughput(bare, ChatTokenizer.load(model), cores))
+
+
+async def _throughput(bare: BareEngine, tokenizer: ChatTokenizer, cores: int) -> BenchResult:
     before = load_average()
     taken: dict[str, list[float]] = {"pool": [], "bare": []}
     async with Pool(registry(["smol"], busy_engines=1, cores=cores)) as pool:
-        spec = await pool.resolve("smol")
-        assert spec.model_path is not None
-        tokenizer = ChatTokenizer.load(Path(spec.model_path))
-        await run_pool(pool, "smol", 2, 8, round_number=99)
-        with await asyncio.to_thread(
-            lambda: BareEngine(Path(spec.model_path or ""), threads=cores).__enter__()
-        ) as bare:
-            for number in range(-1, ROUNDS):
-                prompts = [
-                    tokenizer.encode(r.messages) for r in requests("smol", REQUESTS, TOKENS, number)
-                ]
-                pool_rate = await run_pool(pool, "smol", REQUESTS, TOKENS, round_number=number)
-                tokens, seconds = await asyncio.to_thread(bare.generate, prompts, TOKENS)
-                note(f"round {number}: pool {pool_rate:.0f}, bare {tokens / seconds:.0f} tokens/s")
-                if number >= 0:
-                    taken["pool"].append(pool_rate)
-                    taken["bare"].append(tokens / seconds)
+        for number in range(-1, ROUNDS):
+            asked = requests("smol", REQUESTS, TOKENS, number)
+            pool_rate = await run_pool(pool, "smol", REQUESTS, TOKENS, round_number=number)
+            prompts = [tokenizer.encode(request.messages) for request in asked]
+            tokens, seconds = await asyncio.to_thread(bare.generate, prompts, TOKENS)
+            note(f"round {number}: pool {pool_rate:.0f}, bare {tokens / seconds:.0f} tokens/s")
+            if number >= 0:
+                taken["pool"].append(pool_rate)
+                taken["bare"].append(tokens / seconds)
     pool_tok_s, bare_tok_s = median(taken["pool"]), median(taken["bare"])
     ratio = median([p / b for p, b in zip(taken["pool"], taken["bare"], strict=True)])
     return BenchResult(

@@ -1,10 +1,13 @@
 """What every backend promises, held against those that need no model."""
 
 import asyncio
+import gzip
 import json
+import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from composer.backends import BACKENDS
 from composer.protocols import Backend
 from composer.types import Completion, Delta, EngineSpec, Failure, Message, Request, Sampling
 
+PROMPT = "hi"
 TEXT = "one two three"
 LIMIT_S = 10.0
 
@@ -46,6 +50,22 @@ async def openai(is_slow: bool) -> AsyncGenerator[dict[str, Any]]:
         yield {"base_url": f"http://127.0.0.1:{port}/v1", "model": "m"}
 
 
+@asynccontextmanager
+async def recorded(is_slow: bool) -> AsyncGenerator[dict[str, Any]]:
+    """Arguments for a folder in which a model said TEXT to every request's prompt."""
+    assert not is_slow, "a replay is never slow"
+    rows = {
+        "queries": {"id": "q", "prompt": PROMPT},
+        "outcomes": {"query_id": "q", "model": "m", "score": 1},
+        "responses": {"query_id": "q", "model": "m", "response": TEXT},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, row in rows.items():
+            packed = gzip.compress(json.dumps(row).encode())
+            (Path(folder) / f"{name}.jsonl.gz").write_bytes(packed)
+        yield {"folder": folder, "model": "m"}
+
+
 def whole() -> bytes:
     choice = {"index": 0, "message": {"content": TEXT}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 5, "completion_tokens": 3}
@@ -69,10 +89,16 @@ def http(kind: str, body: str) -> bytes:
 ENGINES: dict[str, Callable[[bool], AbstractAsyncContextManager[dict[str, Any]]]] = {
     "scripted": scripted,
     "openai": openai,
+    "recorded": recorded,
 }
 NEED_A_MODEL = {"vllm"}
+ARE_INSTANT = {"recorded"}
+"""A request is over as soon as it is begun: there is never one to abort."""
 
 every_engine = pytest.mark.parametrize("engine", sorted(ENGINES))
+every_engine_that_takes_time = pytest.mark.parametrize(
+    "engine", sorted(ENGINES.keys() - ARE_INSTANT)
+)
 
 
 @asynccontextmanager
@@ -93,7 +119,7 @@ def spec(engine: str, args: dict[str, Any]) -> EngineSpec:
 
 def ask(number: int, *, final: bool = True) -> Request:
     sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=16, stop=(), n=1)
-    return Request(f"q/{number}", "ann", (Message("user", "hi"),), sampling, final=final)
+    return Request(f"q/{number}", "ann", (Message("user", PROMPT),), sampling, final=final)
 
 
 async def run(backend: Backend, *requests: Request, stream: bool = False) -> list[Event]:
@@ -141,7 +167,7 @@ async def test_what_is_not_to_be_streamed_is_not(engine: str) -> None:
         assert [type(e) for e in await run(backend, ask(1), stream=False)] == [Completion]
 
 
-@every_engine
+@every_engine_that_takes_time
 async def test_an_aborted_request_is_acknowledged_as_cancelled(engine: str) -> None:
     async with loaded(engine, is_slow=True) as backend:
         running = asyncio.create_task(run(backend, ask(1), ask(2)))

@@ -1,0 +1,38 @@
+"""An engine's spec with folders on this disk in place of sources."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from composer.backends.conversion_cache import Convert, convert_in_subprocess
+from composer.backends.sources import resolve_adapter, resolve_model
+from composer.types import EngineSpec
+
+
+def resolve_spec(
+    spec: EngineSpec,
+    *,
+    models: Path,
+    download: bool = True,
+    convert: Convert = convert_in_subprocess,
+) -> EngineSpec:
+    """The spec with `model_path` and `adapters` as folders; one that has no source as it is.
+
+    Args:
+        spec: An engine as experts.yaml names it.
+        models: The folder that converted models are kept in.
+        download: Whether what is on a hub only is fetched.
+        convert: Makes a folder of a GGUF file.
+
+    Raises:
+        ConfigError: The model or an adapter is not there, or damaged; says what to do.
+    """
+    if spec.source is None:
+        return spec
+    model = resolve_model(spec.source, cache=models, download=download, convert=convert)
+    adapters = {
+        expert: str(resolve_adapter(source, download=download))
+        for expert, source in spec.adapters.items()
+    }
+    return replace(spec, model_path=str(model), adapters=adapters)
