@@ -12,8 +12,10 @@ The folder holds gzipped JSON lines, one object each; other keys than these are 
     outcomes_partial.jsonl.gz  the same, of models that were not asked everything (optional)
     responses.jsonl.gz         query_id, model, response: the full texts (optional)
 
-A request is answered by what its last user message got, whole, as it was recorded: sampling (but
-for `n`) changes nothing. Where two queries have the same prompt, the first in the file counts.
+A request is answered by what its last user message got, whole, as it was recorded: neither the
+messages before it nor the sampling (but for `n`) change anything. So only proposals are replayed: a
+request to aggregate or to judge is refused. Where two queries have the same prompt, the first that
+the model was asked counts.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +40,8 @@ from composer.suggest import suggest, unknown_name
 from composer.types import Completion, Delta, EngineSpec, Failure, Request, RequestId, Sample
 
 ARGUMENTS = ("folder", "model")
+BUFFER_BYTES = 1 << 20
+FILLED = re.compile(rb"\S")
 
 
 class _Row(BaseModel):
@@ -179,17 +185,19 @@ def _recording(outcome: _Outcome, response: str | None) -> Recording:
 def _rows_of(model: str, file: Path, row: type[SaidT]) -> Iterator[SaidT]:
     # Parsing is what takes the time, and nearly all lines are other models'.
     spellings = {json.dumps(model, ensure_ascii=is_ascii).encode() for is_ascii in (True, False)}
-    return (r for r in _rows(file, row, spellings) if r.model == model)
+    naming = re.compile(b"|".join(map(re.escape, spellings)))
+    return (r for r in _rows(file, row, naming) if r.model == model)
 
 
-def _rows(file: Path, row: type[RowT], naming: set[bytes] | None = None) -> Iterator[RowT]:
-    """The rows of a file; with `naming`, only lines that hold one of these are looked at."""
+def _rows(file: Path, row: type[RowT], naming: re.Pattern[bytes] = FILLED) -> Iterator[RowT]:
+    """The rows of the lines in which `naming` is found."""
     number = 0
     try:
-        with gzip.open(file, "rb") as lines:
+        # Lines come several times faster from a buffer than from the unpacked file itself.
+        with gzip.open(file, "rb") as unpacked, BufferedReader(unpacked, BUFFER_BYTES) as lines:
             for line in lines:
                 number += 1
-                if line.strip() and (naming is None or any(name in line for name in naming)):
+                if naming.search(line):
                     yield row.model_validate_json(line)
     except ValidationError as exc:
         error = exc.errors()[0]
@@ -199,8 +207,7 @@ def _rows(file: Path, row: type[RowT], naming: set[bytes] | None = None) -> Iter
     except FileNotFoundError as exc:
         raise ConfigError(f"no file {str(file)!r}; recorded data needs it") from exc
     except (OSError, EOFError, zlib.error) as exc:
-        message = f"cannot be read after line {number} ({exc}); is it whole, and gzip?"
-        raise ConfigError(f"{file}: {message}") from exc
+        raise ConfigError(f"{file}: cannot be read ({exc}); is it whole, and gzip?") from exc
 
 
 def _wish_beyond_text(request: Request) -> str | None:
@@ -209,6 +216,7 @@ def _wish_beyond_text(request: Request) -> str | None:
         "log-probabilities": request.logprobs is not None,
         "text after a schema": request.schema is not None,
         "mix with peers": bool(request.peers),
+        "words for another purpose than to propose": request.purpose != "propose",
     }
     return next((wish for wish, is_asked in wishes.items() if is_asked), None)
 

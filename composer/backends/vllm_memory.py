@@ -41,9 +41,12 @@ def vllm_engine_args(spec: EngineSpec, device: str) -> dict[str, Any]:
         }
     if spec.adapters:
         rank = max(_rank(Path(folder)) for folder in spec.adapters.values())
+        # On a CPU vLLM 0.32 gives a row without an adapter the weights of the last slot
+        # (vllm-project/vllm#48421): one slot more than adapters leaves that one empty.
+        spare = 1 if device == "cpu" else 0
         defaults |= {
             "enable_lora": True,
-            "max_loras": len(spec.adapters),
+            "max_loras": len(spec.adapters) + spare,
             "max_lora_rank": next((r for r in LORA_RANKS if r >= rank), rank),
         }
     return defaults | dict(spec.engine_args)

@@ -317,7 +317,7 @@ async def test_a_file_that_is_not_whole_gzip_is_named(folder: Path, name: str, f
     file.write_bytes(broken[fault])
     with pytest.raises(ConfigError) as raised:
         await loaded(folder)
-    assert str(raised.value).startswith(f"{file}: cannot be read after line ")
+    assert str(raised.value).startswith(f"{file}: cannot be read (")
     assert "\n" not in str(raised.value)
 
 

@@ -49,7 +49,8 @@ def test_adapters_count_and_set_the_lora_arguments(model: Path, adapter: Path) -
     with_adapter = spec(model, adapters={"units": str(adapter)})
     assert engine_bytes(with_adapter) == 4400 + KV_CACHE_BYTES_DEFAULT
     args = vllm_engine_args(with_adapter, "cpu")
-    assert (args["enable_lora"], args["max_loras"], args["max_lora_rank"]) == (True, 1, 16)
+    assert (args["enable_lora"], args["max_loras"], args["max_lora_rank"]) == (True, 2, 16)
+    assert vllm_engine_args(with_adapter, "cuda")["max_loras"] == 1
 
 
 def test_what_experts_yaml_says_wins_over_every_default(model: Path) -> None:
