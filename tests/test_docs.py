@@ -135,6 +135,10 @@ def test_every_command_does_as_readme_shows(command: str, experts: Path) -> None
     assert result.output
 
 
+def test_no_figure_of_readme_is_left_to_be_filled_in() -> None:
+    assert "@@" not in page("README.md")
+
+
 def test_readme_names_every_benchmark_and_make_targets_that_exist() -> None:
     readme = page("README.md")
     (targets,) = re.findall(r"^\.PHONY: (.*)$", page("Makefile"), re.MULTILINE)

@@ -230,7 +230,8 @@ class _Host(RunnerHost):
 
     async def node_ip(self) -> str:
         """Its machine's address for the others of the cluster."""
-        return str(ray.util.get_node_ip_address())
+        address: str = ray.util.get_node_ip_address()  # pyright: ignore[reportUnknownMemberType]
+        return address
 
 
 def end_tree(pid: int) -> None:

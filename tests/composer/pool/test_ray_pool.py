@@ -77,6 +77,16 @@ async def test_a_runner_killed_in_the_middle_of_a_stream_is_replaced_and_the_ans
     assert pids(pool).isdisjoint(killed)
 
 
+async def test_a_runner_that_died_while_nothing_ran_is_replaced(pool: Pool, ask: Ask) -> None:
+    await one(pool, ask("quick"))
+    (before,) = pids(pool)
+    os.kill(before, signal.SIGKILL)
+    assert await gone({before})
+    outcome = await one(pool, ask("quick"))
+    assert isinstance(outcome, Completion)
+    assert before not in pids(pool)
+
+
 async def test_an_engine_that_never_answers_loses_its_process(pool: Pool, ask: Ask) -> None:
     assert isinstance(await one(pool, ask("fragile")), Completion)
     before = pids(pool)
