@@ -230,8 +230,8 @@ class _Host(RunnerHost):
 
     async def node_ip(self) -> str:
         """Its machine's address for the others of the cluster."""
-        address: str = ray.util.get_node_ip_address()  # pyright: ignore[reportUnknownMemberType]
-        return address
+        util: Any = ray.util
+        return str(util.get_node_ip_address())
 
 
 def end_tree(pid: int) -> None:
