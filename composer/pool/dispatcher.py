@@ -19,7 +19,8 @@ from composer.backends import backend_entry
 from composer.backends.resolution import resolve_spec
 from composer.errors import ComposerError, ConfigError, ExpertUnavailable
 from composer.experts import Registry
-from composer.pool.fleet import Fleet, Held, NoRoomYet
+from composer.pool.fleet import Fleet, NoRoomYet
+from composer.pool.held import Held
 from composer.pool.job import EngineQueue, Job
 from composer.pool.turns import EngineView, next_turns
 from composer.types import Completion, Delta, EngineSpec, Failure, Outcome, Restart

@@ -9,7 +9,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
@@ -18,9 +17,9 @@ from composer.backends import GIB, backend_entry
 from composer.errors import ConfigError, ExpertUnavailable
 from composer.experts import PoolSettings
 from composer.pool.footprint import Footprint, Footprints, Need
+from composer.pool.held import Held
 from composer.pool.inline_runner import InlineRunner
-from composer.pool.residency import Holding, How, Refusal, Wait, keeps_process, place
-from composer.protocols import Runner
+from composer.pool.residency import Placement, Refusal, Wait, keeps_process, place
 from composer.types import EngineSpec
 
 logger = logging.getLogger(__name__)
@@ -35,38 +34,6 @@ class NoRoomYet(Exception):
     def __init__(self, until_s: float | None) -> None:
         super().__init__(until_s)
         self.until_s = until_s
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """One runner and what the fleet knows of it."""
-
-    number: int
-    runner: Runner
-    engine: str
-    """The kind of engine whose library it has imported."""
-    is_inline: bool
-    bytes: int
-    spec: EngineSpec | None = None
-    is_moving: bool = True
-    """Starting, loading or emptying."""
-    is_pinned: bool = False
-    jobs: int = 0
-    loaded_at_s: float = 0.0
-    used_at_s: float = 0.0
-    how: How = "fresh"
-    load_s: float = 0.0
-    consumers: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it takes part in the budgets."""
-        return backend_entry(self.engine).is_local
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it can be given requests."""
-        return self.spec is not None and not self.is_moving
 
 
 class Fleet:
@@ -127,7 +94,6 @@ class Fleet:
         except BaseException:
             await self.drop(held)
             raise
-        held.load_s = time.perf_counter() - started_s
         held.bytes = loaded.memory_bytes
         held.loaded_at_s = held.used_at_s = self.now()
         held.is_moving = False
@@ -135,7 +101,7 @@ class Fleet:
             self._footprints.record(spec.key, Footprint(loaded.peak_bytes, loaded.seconds))
         logger.info(
             "%s is up in %.1f s (%s runner, %.2f GiB, need was %s)",
-            spec.key, held.load_s, held.how, held.bytes / GIB, need,
+            spec.key, time.perf_counter() - started_s, held.how, held.bytes / GIB, need,
         )  # fmt: skip
         return held
 
@@ -146,11 +112,13 @@ class Fleet:
 
     async def refresh(self, held: Held) -> None:
         """Measure again what an idle runner holds."""
-        if not held.is_inline and held.is_ready:
+        if held.spec is not None and not held.is_moving and not held.is_inline:
             try:
                 held.bytes = await held.runner.memory_bytes()
             except ExpertUnavailable:
                 await self.drop(held)
+                return
+            self._footprints.grow(held.spec.key, held.bytes)
 
     def start_spare(self) -> None:
         """Start a runner that imports vLLM and waits, if one is wanted and fits."""
@@ -202,7 +170,7 @@ class Fleet:
             return self._start_for(spec, 0), need
         placement = place(
             need.total_bytes,
-            [_holding(h) for h in self if h.is_local],
+            [h.holding() for h in self if h.is_local],
             budget_bytes=self.budget_bytes,
             now_s=self.now(),
             min_loaded_s=self._settings.min_loaded_s,
@@ -216,30 +184,39 @@ class Fleet:
                 )
             case Wait(until_s):
                 raise NoRoomYet(until_s)
-            case _:
+            case Placement():
                 pass
-        for number in placement.kill:
-            await self.drop(self._held[number])
-        if placement.runner is None:
-            return self._start_for(spec, need.total_bytes), need
-        held = self._held[placement.runner]
-        if (held.engine, held.is_inline) != (spec.engine, spec.runner == "inline"):
-            await self.drop(held)
-            return self._start_for(spec, need.total_bytes), need
-        held.is_moving, emptied = True, held.spec is not None
-        held.spec, held.how = spec, placement.how
-        if emptied:
-            try:
-                left = await held.runner.unload()
-            except ExpertUnavailable:
-                await self.drop(held)
-                return self._start_for(spec, need.total_bytes), need
-            free = self.budget_bytes - sum(h.bytes for h in self if h is not held)
-            if not keeps_process(left, need.total_bytes, need.base_bytes, free):
-                await self.drop(held)
-                return self._replacement(spec, need), need
-        held.bytes = max(held.bytes, need.total_bytes)
+        held, victims = self._claim(spec, need, placement)
+        for victim in victims:
+            await victim.runner.kill()
+        if held.how == "reused":
+            return await self._empty(held, spec, need), need
         return held, need
+
+    def _claim(self, spec: EngineSpec, need: Need, placement: Placement) -> tuple[Held, list[Held]]:
+        """Write down who takes the engine and who goes, before anyone else can decide anything."""
+        victims = [self._held.pop(number) for number in placement.kill]
+        held = self._held[placement.runner] if placement.runner is not None else None
+        if held is not None and held.kind != (spec.engine, spec.runner):
+            victims.append(self._held.pop(held.number))
+            held = None
+        if held is None:
+            return self._start_for(spec, need.total_bytes), victims
+        held.spec, held.how, held.is_moving = spec, placement.how, True
+        held.bytes = max(held.bytes, need.total_bytes)
+        return held, victims
+
+    async def _empty(self, held: Held, spec: EngineSpec, need: Need) -> Held:
+        """The runner without the engine it held; another one where it stays too large."""
+        free = self.budget_bytes - sum(h.bytes for h in self if h is not held)
+        try:
+            left = await held.runner.unload()
+            if keeps_process(left, need.total_bytes, need.base_bytes, free):
+                return held
+        except ExpertUnavailable as exc:
+            logger.warning("a runner could not be emptied: %s", exc)
+        await self.drop(held)
+        return self._replacement(spec, need)
 
     def _replacement(self, spec: EngineSpec, need: Need) -> Held:
         """A warm spare for an engine whose emptied runner was too large to keep, or a new one."""
@@ -282,15 +259,3 @@ class Fleet:
             await self.drop(held)
         finally:
             self._spare = None
-
-
-def _holding(held: Held) -> Holding:
-    return Holding(
-        held.number,
-        held.spec.key if held.spec is not None else None,
-        held.bytes,
-        is_busy=held.is_moving or held.jobs > 0,
-        is_pinned=held.is_pinned,
-        loaded_at_s=held.loaded_at_s,
-        used_at_s=held.used_at_s,
-    )

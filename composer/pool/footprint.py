@@ -27,7 +27,7 @@ class Footprint:
     """One engine's measured figures."""
 
     peak_bytes: int
-    """Of the whole process, while it was loaded into a runner that held nothing before."""
+    """Of the whole process: at its load into a runner that held nothing before, or since."""
     load_s: float
 
 
@@ -87,6 +87,12 @@ class Footprints:
         """Keep what a load took."""
         self._engines[key] = footprint
         self._save()
+
+    def grow(self, key: str, total_bytes: int) -> None:
+        """Keep that an engine has come to hold more than its load did, if it has."""
+        known = self._engines.get(key)
+        if known is not None and total_bytes > known.peak_bytes:
+            self.record(key, Footprint(total_bytes, known.load_s))
 
     def _save(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

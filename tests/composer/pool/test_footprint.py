@@ -122,3 +122,13 @@ def test_the_file_is_replaced_as_a_whole_and_nothing_else_is_left(path: Path) ->
     assert list(json.loads(before.read_text())["engines"]) == ["held"]
     assert sorted(json.loads(path.read_text())["engines"]) == ["held", "other"]
     assert sorted(p.name for p in path.parent.iterdir()) == ["before.json", "footprints.json"]
+
+
+def test_a_footprint_grows_with_what_is_measured_later_and_never_shrinks(tmp_path: Path) -> None:
+    footprints = Footprints(tmp_path / "footprints.json")
+    footprints.grow("unknown", 5)
+    assert footprints.of("unknown") is None
+    footprints.record("a", Footprint(100, 1.5))
+    for seen in (50, 300, 200):
+        footprints.grow("a", seen)
+    assert Footprints(tmp_path / "footprints.json").of("a") == Footprint(300, 1.5)

@@ -1,0 +1,59 @@
+"""One runner, and what the pool knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from composer.backends import backend_entry
+from composer.pool.residency import Holding, How
+from composer.protocols import Runner
+from composer.types import EngineSpec
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """One runner and what the fleet knows of it."""
+
+    number: int
+    runner: Runner
+    engine: str
+    """The kind of engine whose library it has imported."""
+    is_inline: bool
+    bytes: int
+    spec: EngineSpec | None = None
+    is_moving: bool = True
+    """Starting, loading or emptying."""
+    is_pinned: bool = False
+    jobs: int = 0
+    loaded_at_s: float = 0.0
+    used_at_s: float = 0.0
+    how: How = "fresh"
+    consumers: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The engine whose library it has imported, and what sort of runner it is."""
+        return self.engine, "inline" if self.is_inline else "ray"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it takes part in the budgets."""
+        return backend_entry(self.engine).is_local
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be given requests."""
+        return self.spec is not None and not self.is_moving
+
+    def holding(self) -> Holding:
+        """Itself, as the policy sees it."""
+        return Holding(
+            self.number,
+            self.spec.key if self.spec is not None else None,
+            self.bytes,
+            is_busy=self.is_moving or self.jobs > 0,
+            is_pinned=self.is_pinned,
+            loaded_at_s=self.loaded_at_s,
+            used_at_s=self.used_at_s,
+        )
