@@ -216,9 +216,7 @@ class Composer:
 
     async def _resolve(self, selection: Selection, aggregator: Aggregator) -> None:
         """Have the models that will be asked on this disk, so that their tokens can be counted."""
-        by = getattr(aggregator, "by", None)
-        names = {choice.expert for choice in selection.choices} | ({by} if by else set[str]())
-        for name in names & set(self.registry.experts):
+        for name in aggregator.experts | {choice.expert for choice in selection.choices}:
             try:
                 await self.pool.resolve(name)
             except ConfigError as exc:

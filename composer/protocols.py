@@ -86,6 +86,8 @@ class Aggregator(Protocol):
 
     name: str
     needs: frozenset[AggregatorNeed]
+    experts: frozenset[str]
+    """Experts that it asks by name, whomever the router chooses."""
 
     def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
         """The flow that asks the selection's experts and returns the answer.

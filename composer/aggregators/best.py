@@ -12,6 +12,7 @@ class BestAggregator:
 
     name = "best"
     needs: frozenset[AggregatorNeed] = frozenset()
+    experts: frozenset[str] = frozenset()
 
     def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
         """See `Aggregator.combine`."""

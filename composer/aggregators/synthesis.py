@@ -55,7 +55,8 @@ class SynthesisAggregator:
                 f"aggregator 'synthesis': 'max_reference_tokens' is {max_reference_tokens}; "
                 "set 1 or more, or leave it out"
             )
-        self.by = by
+        self.experts = frozenset[str]() if by is None else frozenset({by})
+        self._by = by
         self._max_reference_tokens = max_reference_tokens
 
     def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
@@ -72,7 +73,7 @@ class SynthesisAggregator:
         if not proposals:
             parts = [describe_failures(failures), *(f"{e}: said nothing" for e in silent)]
             raise AggregationError(f"no expert proposed anything: {'; '.join(filter(None, parts))}")
-        by = self.by or proposals[0].expert
+        by = self._by or proposals[0].expert
         outcome = yield from self._aggregate(query, by, proposals, tools)
         details = {
             "by": by,

@@ -34,6 +34,7 @@ class VoteAggregator:
 
     name = "vote"
     needs: frozenset[AggregatorNeed] = frozenset()
+    experts: frozenset[str] = frozenset()
 
     def __init__(self, *, answer_type: AnswerType = "choice") -> None:
         self._answer_type: AnswerType = answer_type

@@ -7,6 +7,8 @@ import contextlib
 import importlib.util
 import logging
 import os
+import signal
+import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ class RayCluster:
                     address = os.environ.get("RAY_ADDRESS")
                     where = f"at RAY_ADDRESS {address!r}" if address else "on this machine"
                     raise ConfigError(f"ray does not start {where}: {exc}") from None
+                _take_back_sigterm()
                 self._started = True
 
     async def stop(self) -> None:
@@ -70,6 +73,13 @@ def start_ray() -> None:
         )
     finally:
         ray_logger.setLevel(level)
+
+
+def _take_back_sigterm() -> None:
+    """Put the program's own handler in place of Ray's, which reports a crash for each SIGTERM."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def stop_ray() -> None:
