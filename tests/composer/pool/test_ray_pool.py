@@ -137,7 +137,7 @@ async def test_an_emptied_runner_is_used_again_when_memory_is_short(
     scripted: MakeRegistry, ask: Ask, tmp_path: Path
 ) -> None:
     scripts = {name: {"text": name, "memory_gib": 2.5} for name in "ab"}
-    registry = scripted(scripts, runner="ray", memory_gib=3.6)
+    registry = scripted(scripts, runner="ray", memory_gib=3.5)
     async with Pool(registry, cache=tmp_path) as pool:
         first = await one(pool, ask("a"))
         before = pids(pool)
