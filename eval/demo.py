@@ -25,6 +25,7 @@ async def demonstrate(experts: str) -> None:
     """
     out = Console(highlight=False)
     started_s = time.perf_counter()
+    out.print("[dim]the first answer comes when Ray and an engine are up: half a minute or more[/]")
     async with Composer.from_yaml(experts) as composer:
         for composition, question in QUESTIONS:
             out.print(f"\n[bold]{escape(question)}[/]  [dim]({composition})[/]")

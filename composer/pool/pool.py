@@ -92,9 +92,9 @@ class Pool:
         return await self._dispatcher.resolve(self._dispatcher.queue(expert))
 
     def resolved(self, expert: str) -> EngineSpec | None:
-        """What `resolve` returned before; None: it was not called."""
+        """What `resolve` would return, where that takes no work any more; else None."""
         queue = self._dispatcher.queue(expert)
-        return queue.spec if queue.is_resolved else None
+        return queue.spec if queue.is_resolved or queue.spec.source is None else None
 
     def load_seconds(self, expert: str) -> float:
         """Seconds until the expert could start: 0 if it is up, else as measured last time."""

@@ -205,3 +205,23 @@ compositions:
         await stream.aclose()
         answer = await composer.ask("hello")
     assert answer.text == "a b c d e f g h"
+
+
+async def test_a_prompt_too_long_for_every_expert_names_each_length_and_limit(
+    composer_of: MakeComposer,
+) -> None:
+    text = """
+experts:
+  one: {engine: scripted, engine_args: {text: x, context: 20}}
+  two: {engine: scripted, engine_args: {text: y, context: 40}}
+compositions:
+  auto: {router: {name: fixed, expert: one}, aggregator: {name: best}}
+"""
+    async with composer_of(text) as composer:
+        with pytest.raises(AggregationError) as caught:
+            await composer.ask("word " * 100)
+        shorter = await composer.ask("word " * 20)
+    assert "one: the prompt has 129 tokens and the context of 'one' is 20" in str(caught.value)
+    assert "two: the prompt has 129 tokens and the context of 'two' is 40" in str(caught.value)
+    assert shorter.expert == "two"
+    assert [failure.kind for failure in shorter.failures] == ["too_long"]
