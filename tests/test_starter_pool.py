@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,15 +226,21 @@ async def test_lora_experts_share_the_engine_of_their_base(tmp_path: Path) -> No
     assert texts["smol"].split()[:3] == alone.text.split()[:3]
 
 
-async def test_an_engine_argument_that_vllm_does_not_know_is_named() -> None:
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [("max_modle_len", 2048, "max_modle_len"), ("max_model_len", 999_999, "999999")],
+)
+async def test_an_engine_argument_that_vllm_does_not_take_is_named_and_not_tried_twice(
+    argument: str, value: int, message: str
+) -> None:
     base = load_experts(STARTER).experts["smol"]
-    odd = base.model_copy(update={"engine_args": {"max_modle_len": 2048}})
+    odd = base.model_copy(update={"engine_args": {argument: value}})
     settings = PoolSettings(memory_gib=8, cores=2, warm_spares=0)
     async with Pool(Registry({"smol": odd}, {}, settings, STARTER)) as pool:
         outcome = await one(pool, Request("odd", "smol", user("Hello")))
     assert isinstance(outcome, Failure)
-    assert "max_modle_len" in outcome.message
-    assert outcome == replace(outcome, kind="unavailable", retryable=False)
+    assert message in outcome.message
+    assert (outcome.kind, outcome.attempts) == ("unavailable", 1)
 
 
 def _write_adapter(folder: Path, seed: int) -> None:

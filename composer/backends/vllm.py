@@ -37,6 +37,9 @@ from composer.types import (
     TokenLogprob,
 )
 
+REASON_CHARACTERS = 400
+"""As much of vLLM's own words as an error of ours repeats."""
+
 
 class VllmBackend:
     """A `Backend` over one in-process vLLM engine with continuous batching and streaming."""
@@ -52,9 +55,14 @@ class VllmBackend:
             await thread.start()
         except ConfigError:
             raise
+        except ValueError as exc:
+            # vLLM's word for arguments that contradict the model, the machine or one another.
+            raise ConfigError(
+                f"expert {spec.experts[0]!r}: vLLM refuses its engine_args: {_one_line(exc)}"
+            ) from None
         except Exception as exc:  # noqa: BLE001 - the border: whatever a load raises, said once
-            reason = str(exc).strip().splitlines() or [repr(exc)]
-            raise ExpertUnavailable(spec.experts[0], f"vLLM did not load it: {reason[0]}") from None
+            reason = f"vLLM did not load it: {_one_line(exc)}"
+            raise ExpertUnavailable(spec.experts[0], reason) from None
         self._thread = thread
 
     async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncGenerator[Event]:
@@ -263,6 +271,10 @@ def _scored_sample(request: Request, scored: Sequence[int], output: RequestOutpu
         len(scored),
         tuple(_token_logprobs(scored, logprobs)),
     )
+
+
+def _one_line(exc: Exception) -> str:
+    return " ".join((str(exc) or repr(exc)).split())[:REASON_CHARACTERS]
 
 
 def _refused(request: Request, reason: str) -> Failure:
