@@ -94,12 +94,28 @@ class EventLoop:
 def end_all(below: Sequence[psutil.Process], status: int) -> None:
     """Kill the processes given and every process below this one, and end this one.
 
-    Those given were below it once: whoever lost its parent meanwhile is not found from here.
+    Those given were below it once: whoever lost its parent meanwhile is not found from here. All
+    are stopped before any is killed, so that none starts another one that nobody knows of.
     """
-    for process in [*below, *psutil.Process().children(recursive=True)]:
+    stopped: dict[int, psutil.Process] = {}
+    while found := [p for p in _tree(below) if p.pid not in stopped]:
+        for process in found:
+            stopped[process.pid] = process
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+    for process in stopped.values():
         with suppress(psutil.NoSuchProcess):
             process.kill()
     os._exit(status)
+
+
+def _tree(below: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """The processes given, this one's, and all below any of them."""
+    found = list(below)
+    for process in [*below, psutil.Process()]:
+        with suppress(psutil.NoSuchProcess):
+            found.extend(process.children(recursive=True))
+    return found
 
 
 async def _exit(context: AbstractAsyncContextManager[Any]) -> None:

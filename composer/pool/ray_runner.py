@@ -33,8 +33,7 @@ class RayCluster:
     """A Ray that is started when it is first needed: RAY_ADDRESS's, or one of our own."""
 
     def __init__(self) -> None:
-        self._started = False
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Task[bool] | None = None
 
     async def start(self) -> None:
         """Start or join Ray; at once when it is up.
@@ -42,22 +41,38 @@ class RayCluster:
         Raises:
             ConfigError: It does not come up.
         """
-        async with self._starting:
-            if not self._started and not ray.is_initialized():
-                try:
-                    await asyncio.to_thread(start_ray)
-                except (RayError, ConnectionError, RuntimeError, ValueError) as exc:
-                    address = os.environ.get("RAY_ADDRESS")
-                    where = f"at RAY_ADDRESS {address!r}" if address else "on this machine"
-                    raise ConfigError(f"ray does not start {where}: {exc}") from None
-                _take_back_sigterm()
-                self._started = True
+        if self._starting is None:
+            self._starting = asyncio.create_task(_start_unless_up())
+        # Whoever waits may go; Ray cannot be stopped cleanly before it is up.
+        await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
-        """Stop or leave the Ray that `start` brought up."""
-        if self._started:
+        """Stop or leave the Ray that `start` brought up, or is about to."""
+        is_ours = False
+        if self._starting is not None:
+            with contextlib.suppress(ConfigError):
+                is_ours = await self._starting
+        if is_ours:
             await asyncio.to_thread(stop_ray)
-            self._started = False
+        self._starting = None
+
+
+async def _start_unless_up() -> bool:
+    """Start Ray; whether it was not up already.
+
+    The thread that does it is one of the event loop's own, which live as long as the loop. They
+    must: Ray's processes are killed when the thread that made them ends.
+    """
+    if ray.is_initialized():
+        return False
+    try:
+        await asyncio.to_thread(start_ray)
+    except (RayError, ConnectionError, RuntimeError, ValueError) as exc:
+        address = os.environ.get("RAY_ADDRESS")
+        where = f"at RAY_ADDRESS {address!r}" if address else "on this machine"
+        raise ConfigError(f"ray does not start {where}: {exc}") from None
+    _take_back_sigterm()
+    return True
 
 
 def start_ray() -> None:

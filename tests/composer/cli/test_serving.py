@@ -3,8 +3,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -71,6 +72,25 @@ def test_runners_are_gone_within_five_seconds_of_a_signal(tmp_path: Path, times:
     assert process.returncode == 130
     assert runners
     assert [process for process in left if not is_zombie(process)] == []
+
+
+@pytest.mark.ray
+def test_nothing_is_left_of_a_ray_that_was_still_starting_at_the_signal(tmp_path: Path) -> None:
+    with start(tmp_path, "ray") as process:
+        parent, seen = psutil.Process(process.pid), dict[int, psutil.Process]()
+        while not any(child.name() == "raylet" for child in seen.values()):
+            seen |= {child.pid: child for child in parent.children(recursive=True)}
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        ends_s = time.monotonic() + 5
+        while process.poll() is None and time.monotonic() < ends_s:
+            with suppress(psutil.NoSuchProcess):
+                seen |= {child.pid: child for child in parent.children(recursive=True)}
+            time.sleep(0.01)
+        _, left = psutil.wait_procs(list(seen.values()), timeout=0.5)
+
+    assert process.returncode == 130
+    assert [child for child in left if not is_zombie(child)] == []
 
 
 def test_what_is_entered_is_left_however_the_block_ends() -> None:
