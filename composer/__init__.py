@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from composer.experts import Registry, load_experts
     from composer.orchestrator import Composer
+    from composer.outcomes import OutcomeTable, read_table
     from composer.pool.pool import Pool
     from composer.sync import SyncComposer
     from composer.types import (
@@ -51,6 +52,7 @@ __all__ = [
     "ExpertUnavailable",
     "Failure",
     "Message",
+    "OutcomeTable",
     "Pool",
     "Query",
     "Registry",
@@ -60,6 +62,7 @@ __all__ = [
     "Selection",
     "SyncComposer",
     "load_experts",
+    "read_table",
 ]
 
 _HOMES = {
@@ -76,6 +79,7 @@ _HOMES = {
     "ExpertUnavailable": "composer.errors",
     "Failure": "composer.types",
     "Message": "composer.types",
+    "OutcomeTable": "composer.outcomes.table",
     "Pool": "composer.pool.pool",
     "Query": "composer.types",
     "Registry": "composer.experts",
@@ -85,6 +89,7 @@ _HOMES = {
     "Selection": "composer.types",
     "SyncComposer": "composer.sync",
     "load_experts": "composer.experts",
+    "read_table": "composer.outcomes.store",
 }
 """Public name -> the module that defines it."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from composer.types import (
     Annotation,
@@ -25,6 +26,7 @@ from composer.types import (
 )
 
 if TYPE_CHECKING:
+    from composer.outcomes import OutcomeTable
     from composer.types import Float32Array
 
 T = TypeVar("T")
@@ -77,6 +79,33 @@ class Router(Protocol):
 
         Raises:
             RoutingError: The queries cannot be scored at all.
+        """
+        ...
+
+
+class FittedRouter(Router, Protocol):
+    """A router that learns from recorded outcomes."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings in use, JSON values; those that `fit` chooses are known after it."""
+        ...
+
+    def fit(self, table: OutcomeTable) -> Self:
+        """Learn from all rows of the table; its experts become the columns of the scores.
+
+        Neither the order of the rows nor that of the columns matters; unknown cells are unknown.
+
+        Raises:
+            ConfigError: The table cannot teach it.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what it is and has learned: JSON and arrays, never a pickle.
+
+        Raises:
+            ConfigError: It is not fitted.
         """
         ...
 

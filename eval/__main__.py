@@ -1,4 +1,4 @@
-"""`python -m eval`: benchmarks and the demonstration."""
+"""`python -m eval`: replays of recorded outcomes, benchmarks, the demonstration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from rich.table import Table
 from composer.errors import ComposerError, ConfigError
 from composer.suggest import unknown_name
 from eval.bench import BENCHES
+from eval.datasets.command import import_outcomes
 from eval.demo import demonstrate
+from eval.replay.command import replay_command
+from eval.replay.pair_command import pair_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -35,6 +38,11 @@ def bench(
     for key, value in result["figures"].items():
         table.add_row(key, f"{value:.4g}")
     Console().print(table)
+
+
+app.command("import")(import_outcomes)
+app.command("replay")(replay_command)
+app.command("pair")(pair_command)
 
 
 @app.command()

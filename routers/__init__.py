@@ -10,7 +10,7 @@ from composer.suggest import suggest, unknown_name
 
 if TYPE_CHECKING:
     from composer.experts import Expert
-    from composer.protocols import Encoder, Router
+    from composer.protocols import Encoder, FittedRouter, Router
 
     Experts = Mapping[str, Expert]
     Settings = Mapping[str, Any]
@@ -29,11 +29,31 @@ def make_router(name: str, experts: Experts, settings: Settings, *, encoder: Enc
         ConfigError: No router has the name, there are no experts, or a setting is unknown,
             missing or wrong.
     """
+    if name in FITTED:
+        raise ConfigError(
+            f"router {name!r} is fitted on recorded outcomes; choose from {[*ROUTERS]}"
+        )
     if name not in ROUTERS:
         raise ConfigError(unknown_name("router", name, ROUTERS))
     if not experts:
         raise ConfigError(f"router {name!r} has no experts to score; name at least one expert")
     return ROUTERS[name](experts, settings, encoder)
+
+
+def make_fitted_router(name: str, settings: Settings, *, encoder: Encoder) -> FittedRouter:
+    """Make a router that is to be fitted on recorded outcomes.
+
+    Args:
+        name: A key of `FITTED`.
+        settings: The router's own settings, as its class documents them.
+        encoder: What it embeds texts with.
+
+    Raises:
+        ConfigError: No such router has the name, or a setting is unknown or wrong.
+    """
+    if name not in FITTED:
+        raise ConfigError(unknown_name("router that is fitted", name, FITTED))
+    return FITTED[name](settings, encoder)
 
 
 def _fixed(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
@@ -71,6 +91,30 @@ ROUTERS: Mapping[str, Callable[..., Router]] = {
     "round_robin": _round_robin,
 }
 """Each router's name and its factory, called with (experts, settings, encoder)."""
+
+
+NEIGHBOURS = ("k", "temperature", "shrinkage", "targets", "lexical_share")
+
+
+def _neighbours(settings: Settings, encoder: Encoder) -> FittedRouter:
+    from routers.neighbours import NeighboursRouter
+
+    _check("neighbours", settings, optional=NEIGHBOURS)
+    return NeighboursRouter(encoder, **settings)
+
+
+def _prior(settings: Settings, encoder: Encoder) -> FittedRouter:
+    from routers.baselines import PriorRouter
+
+    _check("prior", settings)
+    return PriorRouter()
+
+
+FITTED: Mapping[str, Callable[[Settings, Encoder], FittedRouter]] = {
+    "neighbours": _neighbours,
+    "prior": _prior,
+}
+"""Routers that learn from recorded outcomes, and their factories."""
 
 
 def _check(

@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from composer.errors import ConfigError
+from composer.errors import ConfigError, RoutingError
 from composer.suggest import suggest
 from composer.types import Evidence, Scores
+from routers.artefact import load_artefact, save_artefact
 
 if TYPE_CHECKING:
     from composer.experts import Expert
+    from composer.outcomes import OutcomeTable
     from composer.protocols import RouterNeed
-    from composer.types import Annotation, Query
+    from composer.types import Annotation, Float32Array, Query
 
 
 class FixedRouter:
@@ -128,3 +131,81 @@ class RoundRobinRouter:
             )
 
         return Scores(experts, (1 - places / len(experts)).astype(np.float32), explain)
+
+
+class PriorRouter:
+    """Each expert's mean recorded score: over all categories, or in the query's if that is known.
+
+    The categories weigh equally in the overall mean. So without categories its first choice is the
+    best single expert, and with them the best expert of each category; an expert never asked in a
+    category keeps its overall mean there.
+    """
+
+    name = "prior"
+    needs: frozenset[RouterNeed] = frozenset()
+
+    def __init__(self) -> None:
+        self._experts: tuple[str, ...] = ()
+        self._overall = np.zeros(0, np.float32)
+        self._by_category: dict[str, Float32Array] = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def fit(self, table: OutcomeTable) -> Self:
+        """Take in recorded outcomes, all rows of the table."""
+        overall, means = table.macro_means(), table.category_means()
+        means = np.where(np.isnan(means), overall, means).astype(np.float32)
+        self._experts = table.names
+        self._overall = overall.astype(np.float32)
+        # Rows without a category tell nothing of a query whose category is not known.
+        by_category = zip(table.categories, means, strict=True)
+        self._by_category = {category: row for category, row in by_category if category}
+        return self
+
+    def annotate(self, query: Query) -> None:
+        """None: the query is not looked at."""
+
+    def score(self, queries: Sequence[Query], annotations: Sequence[Annotation | None]) -> Scores:
+        """See `Router.score`.
+
+        Raises:
+            RoutingError: It is not fitted.
+        """
+        if not self._experts:
+            raise RoutingError("router 'prior' is not fitted; fit it on recorded outcomes")
+        rows = [self._row(query.category) for query in queries]
+
+        def explain(query: int, expert: int) -> Evidence:
+            category = queries[query].category
+            where = f"in {category!r}" if category in self._by_category else "over all categories"
+            return Evidence(f"{self._experts[expert]!r} scored {rows[query][expert]:.3f} {where}")
+
+        return Scores(self._experts, np.stack(rows), explain)
+
+    def save(self, folder: Path) -> None:
+        """Write the means."""
+        rows = np.stack([self._overall, *self._by_category.values()])
+        meta = {"experts": self._experts, "categories": list(self._by_category)}
+        save_artefact(folder, self.name, meta, {"rows": rows})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote.
+
+        Raises:
+            ConfigError: There is none, or it is not whole.
+        """
+        meta, arrays = load_artefact(folder, cls.name)
+        router = cls()
+        router._experts = tuple(meta["experts"])
+        router._overall, *rows = arrays["rows"]
+        router._by_category = dict(zip(meta["categories"], rows, strict=True))
+        return router
+
+    def _row(self, category: str | None) -> Float32Array:
+        if category is None:
+            return self._overall
+        return self._by_category.get(category, self._overall)

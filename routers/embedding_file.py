@@ -98,16 +98,22 @@ class EmbeddingFile:
         if magic != _MAGIC or self.dimension not in (None, dimension):
             raise ConfigError(f"{self._path}: not a file of embeddings; remove it")
         self.dimension = dimension
-        record = _CRC.size + KEY_BYTES + 4 * dimension
+        record = np.dtype(
+            [("checksum", "<u4"), ("key", f"V{KEY_BYTES}"), ("embedding", "<f4", (dimension,))]
+        )
         start = max(self._end, _HEADER.size)
         file.seek(start)
-        block = memoryview(file.read((size - start) // record * record))
-        for at in range(0, len(block), record):
-            (checksum,) = _CRC.unpack_from(block, at)
-            body = block[at + _CRC.size : at + record]
+        block = memoryview(file.read((size - start) // record.itemsize * record.itemsize))
+        records = np.frombuffer(block, record)
+        bodies = (
+            block[at + _CRC.size : at + record.itemsize]
+            for at in range(0, len(block), record.itemsize)
+        )
+        columns = (records["checksum"].tolist(), records["key"].tolist(), bodies)
+        embeddings = records["embedding"].astype(np.float32, copy=False)
+        for checksum, key, body, row in zip(*columns, embeddings, strict=True):
             if crc32(body) == checksum:
-                row = np.frombuffer(body[KEY_BYTES:], "<f4").astype(np.float32, copy=False)
-                self.rows[bytes(body[:KEY_BYTES])] = row
+                self.rows[key] = row
         self._end = start + len(block)
 
     @contextmanager

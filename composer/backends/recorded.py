@@ -21,53 +21,45 @@ the model was asked counts.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import re
-import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar
+from typing import NotRequired, TypeVar
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import NonNegativeInt
+from typing_extensions import TypedDict
 
 from composer.backends import BACKENDS
 from composer.backends.scripted import last_user_text, split_tokens
 from composer.errors import ConfigError
+from composer.outcomes.lines import OUTCOMES, PARTIAL, QUERIES, RESPONSES, Text, read_lines
 from composer.suggest import suggest, unknown_name
 from composer.types import Completion, Delta, EngineSpec, Failure, Request, RequestId, Sample
 
 ARGUMENTS = ("folder", "model")
-BUFFER_BYTES = 1 << 20
-FILLED = re.compile(rb"\S")
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+class _Query(TypedDict):
+    id: Text
+    prompt: Text
 
 
-class _Query(_Row):
-    id: str
-    prompt: str
+class _Outcome(TypedDict):
+    query_id: Text
+    model: Text
+    answer: NotRequired[Text | None]
+    tokens_in: NotRequired[NonNegativeInt | None]
+    tokens_out: NotRequired[NonNegativeInt | None]
 
 
-class _Outcome(_Row):
-    query_id: str
-    model: str
-    answer: str | None = None
-    tokens_in: NonNegativeInt | None = None
-    tokens_out: NonNegativeInt | None = None
+class _Response(TypedDict):
+    query_id: Text
+    model: Text
+    response: Text | None
 
 
-class _Response(_Row):
-    query_id: str
-    model: str
-    response: str | None
-
-
-RowT = TypeVar("RowT", bound=_Row)
 SaidT = TypeVar("SaidT", _Outcome, _Response)
 
 
@@ -157,57 +149,38 @@ def _read_arguments(spec: EngineSpec) -> tuple[Path, str]:
 
 def _read_recordings(expert: str, folder: Path, model: str) -> dict[str, Recording]:
     """What a model said, by prompt: as it stands in the file, and without the space around it."""
-    files = [folder / "outcomes.jsonl.gz", folder / "outcomes_partial.jsonl.gz"]
+    files = [folder / OUTCOMES, folder / PARTIAL]
     files = [file for number, file in enumerate(files) if number == 0 or file.exists()]
-    outcomes = {row.query_id: row for file in files for row in _rows_of(model, file, _Outcome)}
+    outcomes = {said["query_id"]: said for file in files for said in _said(model, file, _Outcome)}
     if not outcomes:
-        models = {row.model for file in files for row in _rows(file, _Outcome)}
+        models = {line["model"] for file in files for _, line in read_lines(file, _Outcome)}
         raise ConfigError(f"expert {expert!r}: {folder}: {unknown_name('model', model, models)}")
     responses: dict[str, str | None] = {}
-    if (file := folder / "responses.jsonl.gz").exists():
-        responses = {r.query_id: r.response for r in _rows_of(model, file, _Response)}
+    if (file := folder / RESPONSES).exists():
+        responses = {said["query_id"]: said["response"] for said in _said(model, file, _Response)}
     recordings: dict[str, Recording] = {}
-    for query in _rows(folder / "queries.jsonl.gz", _Query):
-        if query.id in outcomes:
-            said = _recording(outcomes[query.id], responses.get(query.id))
-            recordings.setdefault(query.prompt, said)
+    for _, query in read_lines(folder / QUERIES, _Query):
+        if (outcome := outcomes.get(query["id"])) is not None:
+            said = _recording(outcome, responses.get(query["id"]))
+            recordings.setdefault(query["prompt"], said)
     for prompt, said in list(recordings.items()):
         recordings.setdefault(prompt.strip(), said)
     return recordings
 
 
 def _recording(outcome: _Outcome, response: str | None) -> Recording:
-    text = (outcome.answer or "") if response is None else response
-    tokens = len(text.split()) if outcome.tokens_out is None else outcome.tokens_out
-    return Recording(text, outcome.answer, outcome.tokens_in, tokens)
+    answer, tokens = outcome.get("answer"), outcome.get("tokens_out")
+    text = (answer or "") if response is None else response
+    tokens = len(text.split()) if tokens is None else tokens
+    return Recording(text, answer, outcome.get("tokens_in"), tokens)
 
 
-def _rows_of(model: str, file: Path, row: type[SaidT]) -> Iterator[SaidT]:
+def _said(model: str, file: Path, line: type[SaidT]) -> Iterator[SaidT]:
+    """The lines of one model."""
     # Parsing is what takes the time, and nearly all lines are other models'.
     spellings = {json.dumps(model, ensure_ascii=is_ascii).encode() for is_ascii in (True, False)}
     naming = re.compile(b"|".join(map(re.escape, spellings)))
-    return (r for r in _rows(file, row, naming) if r.model == model)
-
-
-def _rows(file: Path, row: type[RowT], naming: re.Pattern[bytes] = FILLED) -> Iterator[RowT]:
-    """The rows of the lines in which `naming` is found."""
-    number = 0
-    try:
-        # Lines come several times faster from a buffer than from the unpacked file itself.
-        with gzip.open(file, "rb") as unpacked, BufferedReader(unpacked, BUFFER_BYTES) as lines:
-            for line in lines:
-                number += 1
-                if naming.search(line):
-                    yield row.model_validate_json(line)
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        key = "".join(f"{step!r}: " for step in error["loc"])
-        message = error["msg"][:1].lower() + error["msg"][1:]
-        raise ConfigError(f"{file}:{number}: {key}{message}; mend the line") from exc
-    except FileNotFoundError as exc:
-        raise ConfigError(f"no file {str(file)!r}; recorded data needs it") from exc
-    except (OSError, EOFError, zlib.error) as exc:
-        raise ConfigError(f"{file}: cannot be read ({exc}); is it whole, and gzip?") from exc
+    return (said for _, said in read_lines(file, line, naming=naming) if said["model"] == model)
 
 
 def _wish_beyond_text(request: Request) -> str | None:

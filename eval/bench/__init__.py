@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from eval.bench.metrics import bench_metrics
 from eval.bench.overhead import bench_overhead
 from eval.bench.result import BenchResult
 from eval.bench.startup import bench_startup
@@ -11,6 +12,7 @@ from eval.bench.switch import bench_switch
 from eval.bench.throughput import bench_throughput
 
 BENCHES: Mapping[str, Callable[[], BenchResult]] = {
+    "metrics": bench_metrics,
     "overhead": bench_overhead,
     "startup": bench_startup,
     "switch": bench_switch,

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +19,17 @@ from hypothesis import strategies as st
 
 from composer.errors import ConfigError
 from routers.encoder import CachedEncoder, HashingEncoder, SentenceEncoder, find_model
+from routers.model_files import hash_model
 
 if TYPE_CHECKING:
     from composer.types import Float32Array
 
 TEXTS = ["What is 2 + 2?", "Who wrote Faust?", "", "naïve 数学"]
+LONGEST_FIRST = ["What is 2 + 2?", "Who wrote Faust?", "naïve 数学", ""]
+MANY = [f"{i} " + "x " * (i * 37 % 50) for i in range(1100)]
+MANY_LONGEST_FIRST = sorted(MANY, key=lambda text: text.count(" "), reverse=True)
+LONG_AFTER = 4e9
+"""A time in seconds since the epoch at which no file has just been written."""
 
 FILL = """
 import sys
@@ -31,6 +40,19 @@ print("begun", flush=True)
 for i in range(int(sys.argv[3])):
     cached.encode([f"{sys.argv[2]} {i}", f"shared {i}"])
 """
+
+
+READ = """
+import sys
+from pathlib import Path
+from routers.encoder import CachedEncoder, SentenceEncoder
+cached = CachedEncoder(SentenceEncoder(sys.argv[1]), Path(sys.argv[2]))
+print(cached.encode(["a", "b"]).shape, *{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+class Stop(Exception):
+    """Ends an encoding from outside."""
 
 
 class CountingEncoder(HashingEncoder):
@@ -112,6 +134,88 @@ def test_an_empty_cache_asks_the_encoder_for_its_dimension(tmp_path: Path):
     assert CachedEncoder(HashingEncoder(8), tmp_path).encode([]).shape == (0, 8)
 
 
+def test_texts_are_embedded_longest_first_over_a_whole_call(tmp_path: Path):
+    encoder = CountingEncoder(8)
+
+    embeddings = CachedEncoder(encoder, tmp_path).encode(MANY)
+
+    assert encoder.seen == MANY_LONGEST_FIRST
+    np.testing.assert_array_equal(embeddings, HashingEncoder(8).encode(MANY))
+
+
+def test_a_text_is_as_long_as_its_words_han_characters_and_signs(tmp_path: Path):
+    encoder = CountingEncoder()
+
+    CachedEncoder(encoder, tmp_path).encode(["internationalisation", "你好吗", "(a+b)*c"])
+
+    assert encoder.seen == ["(a+b)*c", "你好吗", "internationalisation"]
+
+
+def test_progress_counts_the_texts_that_are_not_cached(tmp_path: Path):
+    CachedEncoder(HashingEncoder(8), tmp_path).encode(MANY[:100])
+    seen: list[tuple[int, int]] = []
+    cached = CachedEncoder(
+        HashingEncoder(8), tmp_path, on_progress=lambda done, total: seen.append((done, total))
+    )
+
+    cached.encode([*MANY, *MANY])
+
+    assert seen == [(0, 1000), (512, 1000), (1000, 1000)]
+
+
+def test_there_is_no_progress_when_nothing_is_missing(tmp_path: Path):
+    CachedEncoder(HashingEncoder(), tmp_path).encode(TEXTS)
+    seen: list[tuple[int, int]] = []
+    cached = CachedEncoder(
+        HashingEncoder(), tmp_path, on_progress=lambda done, total: seen.append((done, total))
+    )
+
+    cached.encode(TEXTS)
+    cached.encode([])
+
+    assert seen == []
+
+
+def test_each_chunk_is_on_disk_before_the_next_is_embedded(tmp_path: Path):
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise Stop
+
+    with pytest.raises(Stop):
+        CachedEncoder(HashingEncoder(8), tmp_path, on_progress=stop).encode(MANY)
+    encoder = CountingEncoder(8)
+    CachedEncoder(encoder, tmp_path).encode(MANY)
+
+    assert encoder.seen == MANY_LONGEST_FIRST[512:]
+
+
+def test_the_files_name_and_layout_are_those_of_earlier_versions(tmp_path: Path):
+    embedding = HashingEncoder().encode(["old"])[0]
+    body = blake2b(b"old", digest_size=16).digest() + embedding.astype("<f4").tobytes()
+    record = struct.pack("<I", zlib.crc32(body)) + body
+    name = blake2b(HashingEncoder().identity.encode(), digest_size=16).hexdigest()
+    file = tmp_path / f"{name}.embeddings"
+    file.write_bytes(struct.pack("<8sI", b"embed\0v1", 256) + record)
+
+    CachedEncoder(UnusableEncoder(), tmp_path).encode(["old"])
+
+
+def test_reading_the_cache_loads_no_model_and_no_heavy_library(tmp_path: Path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_text("1")
+    encoder = HashingEncoder(8)
+    encoder.identity = SentenceEncoder(str(model)).identity
+    CachedEncoder(encoder, tmp_path / "cache").encode(["a", "b"])
+
+    command = [sys.executable, "-c", READ, str(model), str(tmp_path / "cache")]
+    read = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    assert read.stdout.startswith("(2, 8)")
+    heavy = {"torch", "sentence_transformers", "transformers", "sklearn", "scipy", "faiss"}
+    assert not heavy & set(read.stdout.split())
+
+
 def test_encoders_do_not_share_embeddings(tmp_path: Path):
     CachedEncoder(HashingEncoder(8), tmp_path).encode(TEXTS)
 
@@ -129,7 +233,7 @@ def test_a_truncated_tail_is_ignored_and_written_anew(tmp_path: Path, cut: int):
     embeddings = CachedEncoder(encoder, tmp_path).encode(TEXTS)
 
     np.testing.assert_array_equal(embeddings, HashingEncoder().encode(TEXTS))
-    assert encoder.seen == TEXTS[-min(4, -(-cut // 1044)) :]
+    assert encoder.seen == LONGEST_FIRST[-min(4, -(-cut // 1044)) :]
     assert path.read_bytes() == whole
 
 
@@ -144,7 +248,7 @@ def test_a_damaged_record_is_embedded_again(tmp_path: Path):
     embeddings = CachedEncoder(encoder, tmp_path).encode(TEXTS)
 
     np.testing.assert_array_equal(embeddings, HashingEncoder().encode(TEXTS))
-    assert encoder.seen == TEXTS[1:2]
+    assert encoder.seen == LONGEST_FIRST[1:2]
 
 
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path):
@@ -202,7 +306,7 @@ def test_threads_share_one_cache(tmp_path: Path):
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(cached.encode, [TEXTS] * 20))
 
-    assert encoder.seen == TEXTS
+    assert encoder.seen == LONGEST_FIRST
 
 
 def test_a_missing_package_is_named_with_its_remedy():
@@ -235,6 +339,75 @@ def test_a_models_identity_is_that_of_its_files(tmp_path: Path):
 
     assert a == b
     assert a != c
+
+
+def test_a_models_hash_is_remembered(tmp_path: Path):
+    model, known = tmp_path / "model", tmp_path / "known"
+    model.mkdir()
+    (model / "weights").write_text("1")
+    first = hash_model(model, known, now=lambda: LONG_AFTER)
+    (note,) = known.iterdir()
+    note.write_text("f" * 32)
+
+    assert first == hash_model(model)
+    assert hash_model(model, known, now=lambda: LONG_AFTER) == "f" * 32
+
+
+def test_a_remembered_hash_that_is_not_whole_is_made_anew(tmp_path: Path):
+    model, known = tmp_path / "model", tmp_path / "known"
+    model.mkdir()
+    (model / "weights").write_text("1")
+    first = hash_model(model, known, now=lambda: LONG_AFTER)
+    (note,) = known.iterdir()
+    note.write_bytes(b"\xff" * 10)
+
+    assert hash_model(model, known, now=lambda: LONG_AFTER) == first
+    assert note.read_text() == first
+
+
+def test_a_change_that_leaves_size_and_time_is_noticed(tmp_path: Path):
+    model, known = tmp_path / "model", tmp_path / "known"
+    model.mkdir()
+    (model / "weights").write_text("1")
+    before = SentenceEncoder(str(model), hashes=known).identity
+    times = (model / "weights").stat()
+    (model / "weights").write_text("2")
+    os.utime(model / "weights", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert SentenceEncoder(str(model), hashes=known).identity != before
+
+
+def test_the_hash_of_a_model_that_has_just_changed_is_not_remembered(tmp_path: Path):
+    model, known = tmp_path / "model", tmp_path / "known"
+    model.mkdir()
+    (model / "weights").write_text("1")
+
+    hash_model(model, known)
+
+    assert not known.exists()
+
+
+def test_a_model_that_has_changed_is_hashed_again(tmp_path: Path):
+    model, known = tmp_path / "model", tmp_path / "known"
+    model.mkdir()
+    (model / "weights").write_text("1")
+    before = hash_model(model, known, now=lambda: LONG_AFTER)
+    (model / "weights").write_text("22")
+
+    after = hash_model(model, known, now=lambda: LONG_AFTER)
+
+    assert after != before
+    assert after == hash_model(model)
+
+
+def test_models_of_one_size_and_time_are_told_apart(tmp_path: Path):
+    for folder, weights in (("a", "1"), ("b", "2")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "weights").write_text(weights)
+        os.utime(tmp_path / folder / "weights", (0, 0))
+    a, b = (hash_model(tmp_path / f, tmp_path / "known", now=lambda: LONG_AFTER) for f in "ab")
+
+    assert a != b
 
 
 @pytest.mark.models

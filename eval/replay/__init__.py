@@ -1,0 +1,1 @@
+"""Routers and aggregators judged on recorded outcomes, without running a model."""

@@ -1,0 +1,158 @@
+"""The methods of a replay, by the names that `--methods` takes.
+
+random, best-single, ...        a rung of the ladder
+fixed[expert=NAME]              one expert for all queries
+neighbours                      a router: its first choice answers
+neighbours[k=40]                the same with a setting of its own
+vote-majority                   an aggregator, over the experts that do best on train
+vote-majority[k=5]              the same over 5 of them; `k=all`: over all
+neighbours+vote-majority[k=5]   an aggregator over the experts that a router chooses
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import yaml
+
+from composer.errors import ConfigError
+from composer.outcomes import OutcomeTable
+from composer.protocols import Encoder
+from composer.suggest import unknown_name
+from eval.replay.judged import Judged
+from eval.replay.ladder import LADDER, fixed
+from eval.replay.parts import Round
+from eval.replay.routed import Composition, has_answers, judge
+from routers import FITTED, make_fitted_router
+
+AGGREGATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"vote-majority": ("vote", {})}
+"""Each aggregator that can run on recorded answers: its name in a composition, and settings."""
+
+ROUTERS = tuple(sorted(set(FITTED) - {"prior"}))
+"""Routers that can run on recorded outcomes. `prior` is best-single or category-expert."""
+
+DEFAULT_K = 3
+_COMMA, _PLUS = r",(?![^\[]*\])", r"\+(?![^\[]*\])"
+"""Outside brackets."""
+_NAME = re.compile(r"(?P<name>[\w-]+)(?:\[(?P<settings>[^\]]*)\])?")
+
+
+class Judge(Protocol):
+    """Fits a method on a round's train rows and judges it on the others."""
+
+    def __call__(self, each: Round, *, known_category: bool, on_row: Callable[[], None]) -> Judged:
+        """The decisions on the judged rows; `on_row` is called after each that took time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One line of a report."""
+
+    name: str
+    judge: Judge
+    reads_answers: bool = False
+    knows_category: bool = False
+    """It uses the category whatever the routers are told."""
+    in_hindsight: bool = False
+    """It chooses on what it is judged on, so on all of it at once."""
+
+
+def all_methods(table: OutcomeTable) -> list[str]:
+    """The names that are run unless others are asked for, in the order of the report."""
+    names = [name for name in LADDER if name not in ("category-hindsight", "oracle")]
+    names += ROUTERS
+    if has_answers(table):
+        names += AGGREGATORS
+        names += [f"{router}+{aggregator}" for router in ROUTERS for aggregator in AGGREGATORS]
+    return [*names, "category-hindsight", "oracle"]
+
+
+def make_method(name: str, encoder: Encoder) -> Method:
+    """The method of a name.
+
+    Raises:
+        ConfigError: There is none, or a setting is unknown or wrong.
+    """
+    if name in LADDER:
+        return Method(
+            name,
+            _rung(LADDER[name]),
+            knows_category=name.startswith("category"),
+            in_hindsight=name == "category-hindsight",
+        )
+    first, *rest = re.split(_PLUS, name, maxsplit=1)
+    second = rest[0] if rest else ""
+    router, settings = parse(first)
+    if router == "fixed" and not second:
+        if settings.keys() != {"expert"}:
+            raise ConfigError("method 'fixed' needs one setting: fixed[expert=NAME]")
+        return Method(name, _rung(partial(fixed, expert=str(settings["expert"]))))
+    if router in AGGREGATORS and not second:
+        return _composed(name, "prior", {}, first, encoder)
+    if router not in FITTED:
+        known = [*LADDER, "fixed", *FITTED, *AGGREGATORS]
+        raise ConfigError(unknown_name("method", router, known))
+    if second:
+        return _composed(name, router, settings, second, encoder)
+    make = partial(make_fitted_router, router, settings, encoder=encoder)
+    make()
+    return Method(name, partial(judge, Composition(name, make)))
+
+
+def _rung(run: Callable[[Round], Judged]) -> Judge:
+    def judge_rung(each: Round, *, known_category: bool, on_row: Callable[[], None]) -> Judged:
+        return run(each)
+
+    return judge_rung
+
+
+def _composed(
+    name: str, router: str, router_settings: Mapping[str, Any], text: str, encoder: Encoder
+) -> Method:
+    aggregator, settings = parse(text)
+    if aggregator not in AGGREGATORS:
+        raise ConfigError(unknown_name("aggregator to replay", aggregator, AGGREGATORS))
+    k = settings.pop("k", DEFAULT_K)
+    k = 1_000_000 if k == "all" else k
+    if type(k) is not int or k < 1:
+        raise ConfigError(f"method {name!r}: 'k' is {k!r}; give a whole number from 1, or 'all'")
+    kind, fixed_settings = AGGREGATORS[aggregator]
+    make = partial(make_fitted_router, router, router_settings, encoder=encoder)
+    make()
+    composition = Composition(name, make, k, kind, {**fixed_settings, **settings})
+    return Method(name, partial(judge, composition), reads_answers=True)
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """A name and the settings in its brackets.
+
+    Raises:
+        ConfigError: It is written otherwise.
+    """
+    found = _NAME.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"cannot read the method {text!r}; write name or name[setting=value,...]")
+    settings: dict[str, Any] = {}
+    for pair in filter(None, (found["settings"] or "").split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"cannot read {pair!r} in {text!r}; write setting=value")
+        settings[key.strip()] = yaml.safe_load(value)
+    return found["name"], settings
+
+
+def split_names(text: str) -> list[str]:
+    """The names of a list that commas separate; commas inside brackets do not."""
+    return [name.strip() for name in re.split(_COMMA, text) if name.strip()]
+
+
+def cannot_run(methods: Sequence[Method], table: OutcomeTable) -> dict[str, str]:
+    """The methods that this table cannot judge, and why."""
+    if has_answers(table):
+        return {}
+    return {m.name: "no answers are recorded" for m in methods if m.reads_answers}

@@ -1,0 +1,94 @@
+"""Routers, alone or with an aggregator, judged on recorded outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from composer.aggregators import make_aggregator
+from composer.choose import choose
+from composer.experts import ChooseRule
+from composer.outcomes import OutcomeTable
+from composer.protocols import FittedRouter
+from eval.replay.judged import Decision, Judged
+from eval.replay.parts import Round
+from eval.replay.recorded_flow import replay_flow
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What a method's name says: a router, how many experts are asked, and an aggregator."""
+
+    method: str
+    make_router: Callable[[], FittedRouter]
+    k: int = 1
+    aggregator: str = "best"
+    """A name in `composer.aggregators.AGGREGATORS`."""
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The aggregator's."""
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether it looks at what experts say, so that answers must be recorded."""
+        return self.aggregator != "best"
+
+
+def judge(
+    composition: Composition,
+    each: Round,
+    *,
+    known_category: bool,
+    on_row: Callable[[], None] = lambda: None,
+) -> Judged:
+    """Fit on the round's train rows, and decide and score each judged row.
+
+    Args:
+        composition: The method.
+        each: What to fit on and what to judge.
+        known_category: Tell router and aggregator the queries' categories.
+        on_row: Called after each row.
+
+    Raises:
+        ComposerError: The router cannot be fitted, or does not score these queries.
+    """
+    table = each.judged
+    router = composition.make_router().fit(each.train)
+    queries = table.to_queries(with_category=known_category)
+    scores = router.score(queries, [None] * len(queries))
+    k = min(composition.k, len(table.names))
+    rule = ChooseRule(k=k)
+    selections = choose(scores, [query.id for query in queries], rule, router=router.name)
+    aggregator = make_aggregator(composition.aggregator, composition.settings)
+    decisions: list[Decision] = []
+    for row, (query, selection) in enumerate(zip(queries, selections, strict=True)):
+        decision = replay_flow(
+            aggregator, query, selection, table, row, reads_answers=composition.reads_answers
+        )
+        predicted = selection.choices[0].quality if composition.aggregator == "best" else None
+        if predicted is not None:
+            decision = replace(decision, predicted=predicted)
+        decisions.append(decision)
+        on_row()
+    settings = dict(router.settings)
+    if composition.reads_answers:
+        settings |= (
+            {"k": k, **composition.settings}
+            if not settings
+            else {"router": settings, "k": k, **composition.settings}
+        )
+    columns = [scores.experts.index(name) for name in table.names]
+    is_router = composition.aggregator == "best" and bool(np.ptp(scores.quality, axis=0).any())
+    return Judged(
+        composition.method,
+        tuple(decisions),
+        settings,
+        scores.quality[:, columns] if is_router else None,
+    )
+
+
+def has_answers(table: OutcomeTable) -> bool:
+    """Whether anything is recorded of what experts said."""
+    return table.answers is not None or table.texts is not None

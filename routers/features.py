@@ -1,0 +1,83 @@
+"""What fitted routers embed queries with: meaning from an encoder, words from the training table.
+
+    sqrt(1 - lexical_share) * the encoder's embedding  |  sqrt(lexical_share) * the TF-IDF one
+
+so that the cosine of two queries is the mean of both cosines, weighted by the shares. The encoder
+knows what texts mean and reads no more than their beginnings; TF-IDF reads all of them, in any
+language, and tells one kind of task from another by its wording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from composer.errors import ConfigError
+from routers.tfidf import TfidfEncoder
+
+if TYPE_CHECKING:
+    from composer.protocols import Encoder
+    from composer.types import Float32Array
+
+LEXICAL_SHARE = 0.5
+_FOLDER = "lexical"
+
+
+class Features:
+    """Embeds texts by meaning and by words, once it is fitted on some.
+
+    Args:
+        encoder: Embeds by meaning.
+        lexical_share: Of the TF-IDF cosine, in [0, 1]; 0: the encoder alone, 1: TF-IDF alone.
+
+    Raises:
+        ConfigError: The share is not in [0, 1].
+    """
+
+    def __init__(self, encoder: Encoder, lexical_share: float = LEXICAL_SHARE) -> None:
+        if not 0 <= lexical_share <= 1:
+            raise ConfigError(f"'lexical_share' is {lexical_share!r}; give a number from 0 to 1")
+        self.lexical_share = lexical_share
+        self._encoder = encoder
+        self._lexical: TfidfEncoder | None = None
+
+    def fit(self, texts: Sequence[str]) -> Self:
+        """Learn which words there are.
+
+        Raises:
+            ConfigError: Every text is blank.
+        """
+        if self.lexical_share > 0:
+            self._lexical = TfidfEncoder().fit(texts)
+        return self
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        """See `Encoder.encode`."""
+        parts: list[Float32Array] = []
+        if self.lexical_share < 1:
+            weight = np.float32(np.sqrt(1 - self.lexical_share))
+            parts.append(weight * self._encoder.encode(texts))
+        if self._lexical is not None:
+            weight = np.float32(np.sqrt(self.lexical_share))
+            parts.append(weight * self._lexical.encode(texts))
+        return np.concatenate(parts, axis=1)
+
+    def save(self, folder: Path) -> None:
+        """Write what was learned; the encoder is not part of it."""
+        if self._lexical is not None:
+            self._lexical.save(folder / _FOLDER)
+
+    @classmethod
+    def load(cls, folder: Path, encoder: Encoder, lexical_share: float) -> Self:
+        """What `save` wrote.
+
+        Raises:
+            ConfigError: There is none, or it is not whole.
+        """
+        features = cls(encoder, lexical_share)
+        if lexical_share > 0:
+            features._lexical = TfidfEncoder.load(folder / _FOLDER)
+        return features
