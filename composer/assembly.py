@@ -65,7 +65,7 @@ def default_encoder(cache: Path) -> Encoder:
     """The sentence encoder of the starter pool, its embeddings kept on disk."""
     from routers.encoder import CachedEncoder, SentenceEncoder
 
-    return CachedEncoder(SentenceEncoder(), cache / "embeddings")
+    return CachedEncoder(SentenceEncoder(hashes=cache / "embeddings"), cache / "embeddings")
 
 
 def _compose(name: str, composition: Composition, registry: Registry, encoder: Encoder) -> Composed:

@@ -16,6 +16,7 @@ from composer.suggest import unknown_name
 from eval.bench import BENCHES
 from eval.datasets.command import import_outcomes
 from eval.demo import demonstrate
+from eval.lint import lint
 from eval.replay.command import replay_command
 from eval.replay.pair_command import pair_command
 
@@ -41,6 +42,7 @@ def bench(
 
 
 app.command("import")(import_outcomes)
+app.command("lint")(lint)
 app.command("replay")(replay_command)
 app.command("pair")(pair_command)
 

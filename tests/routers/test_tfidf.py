@@ -62,10 +62,6 @@ def in_another_process(*arguments: str, hash_seed: str = "0") -> tuple[str, set[
     return identity, set(modules.split())
 
 
-def padded(text: str) -> str:
-    return f" {text.casefold()} "
-
-
 def first_axis(dimension: int) -> list[float]:
     return [1.0] + [0.0] * (dimension - 1)
 
@@ -90,8 +86,8 @@ def test_an_embedding_does_not_depend_on_its_batch(fitted: TfidfEncoder, texts: 
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.lists(st.text(), min_size=1, max_size=8).filter(lambda texts: any(map(str.strip, texts))))
-def test_any_texts_that_are_not_all_blank_can_be_fitted_on(texts: list[str]):
+@given(st.lists(st.text(), max_size=8))
+def test_any_texts_can_be_fitted_on(texts: list[str]):
     embeddings = TfidfEncoder(4).fit(texts).encode([*texts, "something else"])
 
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-6)
@@ -99,7 +95,7 @@ def test_any_texts_that_are_not_all_blank_can_be_fitted_on(texts: list[str]):
 
 @pytest.mark.parametrize(
     ("query", "near", "far"),
-    [("python lists", 0, 2), ("a painter's paintings", 2, 0), ("derivatives", 4, 2)],
+    [("a Python list", 0, 2), ("a painter and his ear", 3, 0), ("the derivative", 4, 2)],
 )
 def test_texts_that_share_words_are_nearer(fitted: TfidfEncoder, query: str, near: int, far: int):
     embedding, prompts = fitted.encode([query])[0], fitted.encode(PROMPTS)
@@ -119,16 +115,13 @@ def test_case_does_not_matter(fitted: TfidfEncoder):
 
 def test_with_an_axis_for_every_text_cosines_are_those_of_scikit_learn():
     vectorizer: Any = import_module("sklearn.feature_extraction.text").TfidfVectorizer
-    kinds = [
-        vectorizer(token_pattern=r"\w+", ngram_range=(1, 2), sublinear_tf=True),
-        vectorizer(analyzer="char", ngram_range=(2, 4), sublinear_tf=True, preprocessor=padded),
-    ]
+    kind = vectorizer(token_pattern=r"\w+", ngram_range=(1, 2), sublinear_tf=True)
     english = PROMPTS[:6]
-    weights = np.hstack([kind.fit_transform(english).toarray() for kind in kinds])
+    weights = kind.fit_transform(english).toarray()
 
     embeddings = TfidfEncoder(16).fit(english).encode(english)
 
-    np.testing.assert_allclose(embeddings @ embeddings.T, weights @ weights.T / 2, atol=1e-5)
+    np.testing.assert_allclose(embeddings @ embeddings.T, weights @ weights.T, atol=1e-5)
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "ωψ", "🦆"])
@@ -145,10 +138,10 @@ def test_the_first_axis_is_what_the_texts_have_in_common():
 
 
 def test_what_few_texts_cannot_fill_is_zero():
-    embeddings = TfidfEncoder(8).fit(PROMPTS[:3]).encode(PROMPTS[:3])
+    embeddings = TfidfEncoder(8).fit(PROMPTS[:2]).encode(PROMPTS[:2])
 
-    assert embeddings[:, :3].all()
-    assert not embeddings[:, 3:].any()
+    assert embeddings[:, :2].all()
+    assert not embeddings[:, 2:].any()
 
 
 def test_texts_that_are_all_the_same_have_one_axis():
@@ -159,10 +152,12 @@ def test_texts_that_are_all_the_same_have_one_axis():
     )
 
 
-def test_texts_without_words_are_fitted_on_their_characters():
-    a, b = TfidfEncoder(4).fit(["?!?!", "+-+-"]).encode(["?!", "+-"])
+def test_where_no_text_has_a_word_all_are_embedded_alike(tmp_path: Path):
+    TfidfEncoder(4).fit(["?!?!", "", "+-+-"]).save(tmp_path)
 
-    assert a @ b < 0.5
+    encoder = TfidfEncoder.load(tmp_path)
+
+    assert encoder.encode(["?!", "a word"]).tolist() == [first_axis(4), first_axis(4)]
 
 
 def test_fitting_again_forgets_the_first_time(fitted: TfidfEncoder):
@@ -206,38 +201,23 @@ def test_a_loaded_encoder_embeds_alike(fitted: TfidfEncoder, tmp_path: Path):
     np.testing.assert_allclose(loaded.encode(PROMPTS), fitted.encode(PROMPTS), atol=1e-6)
 
 
-def test_a_loaded_encoder_needs_neither_scikit_learn_nor_scipy(
-    fitted: TfidfEncoder, tmp_path: Path
-):
+def test_a_loaded_encoder_needs_no_torch(fitted: TfidfEncoder, tmp_path: Path):
     fitted.save(tmp_path)
 
     identity, modules = in_another_process("load", str(tmp_path))
 
     assert identity == fitted.identity
-    assert not modules & {"sklearn", "scipy", "torch"}
+    assert not modules & {"torch", "transformers", "sentence_transformers"}
 
 
 def test_the_vocabulary_is_bounded(tmp_path: Path):
     random = Random(0)
-    texts = ["".join(chr(random.randrange(0x4E00, 0x9FFF)) for _ in range(20_000))]
+    texts = ["".join(chr(random.randrange(0x4E00, 0x9FFF)) for _ in range(40_000))]
 
     TfidfEncoder(2).fit(texts).save(tmp_path)
 
     meta = json.loads((tmp_path / "router.json").read_text("utf-8"))["meta"]
-    assert (len(meta["words"]), len(meta["characters"])) == (8_000, 16_000)
-
-
-def test_many_texts_are_sampled(tmp_path: Path):
-    TfidfEncoder(2).fit([f"{i}" for i in range(3_500)]).save(tmp_path)
-
-    with np.load(tmp_path / "arrays.npz") as arrays:
-        assert arrays["idf"].max() == pytest.approx(np.log(3_001 / 2) + 1)
-
-
-@pytest.mark.parametrize("texts", [[], [""], [" ", "\n"]])
-def test_nothing_can_be_learned_from_blank_texts(texts: list[str]):
-    with pytest.raises(ConfigError, match="nothing to learn from; fit it on some prompts"):
-        TfidfEncoder().fit(texts)
+    assert len(meta["terms"]) == 30_000
 
 
 def test_an_encoder_that_is_not_fitted_says_what_to_do(tmp_path: Path):
