@@ -29,8 +29,7 @@ from eval.metrics import (
 from eval.metrics.arrays import Float64Array, Int64Array
 
 SMALL, LARGE = (9408, 7), (1_000_000, 20)
-ROUNDS = {SMALL: 3, LARGE: 1}
-RESAMPLES, NAIVE_RESAMPLES, STRATA, SEEDS = 10_000, 200, 5, 5
+ROUNDS, RESAMPLES, NAIVE_RESAMPLES, STRATA, SEEDS = 3, 10_000, 200, 5, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,44 +40,21 @@ class _Table:
     category: Int64Array
 
 
-METRICS: dict[str, Callable[[_Table], object]] = {
-    "bootstrap": lambda t: resample_means(t.score, t.category, RESAMPLES),
-    "accuracy": lambda t: [accuracy(column) for column in t.score.T],
-    "macro_accuracy": lambda t: [macro_accuracy(column, t.category) for column in t.score.T],
-    "cost_per_1k": lambda t: [cost_per_1k(column) for column in t.cost_usd.T],
-    "regret": lambda t: regret(t.score[:, 0], t.score),
-    "ndcg": lambda t: ndcg_at_k(t.quality, t.score, 3),
-    "recall": lambda t: recall_at_k(t.quality, t.score, 3),
-    "ece": lambda t: ece(t.quality, t.score),
-    "ece_equal_mass": lambda t: ece(t.quality, t.score, equal_mass=True),
-    "brier": lambda t: brier(t.quality, t.score),
-    "coverage_accuracy": lambda t: coverage_accuracy(t.quality, t.score).area,
-    "apgr": lambda t: apgr(
-        strong_weak_curve(t.quality[:, 0] - t.quality[:, 1], t.score[:, 0], t.score[:, 1])
-    ),
-    "aiq": lambda t: aiq(t.cost_usd.mean(axis=0), t.score.mean(axis=0), 0, 1),
-}
-SMALL_ONLY: dict[str, Callable[[_Table], object]] = {
-    "bootstrap_continuous": lambda t: resample_means(t.quality, t.category, RESAMPLES),
-    "bootstrap_strong_weak": lambda t: bootstrap_strong_weak(_runs(t)),
-}
-
-
 def bench_metrics() -> BenchResult:
-    """Every metric on tables of two sizes; medians."""
+    """Every metric on tables of two sizes, in alternating rounds; medians."""
     before = load_average()
     figures: dict[str, float] = {}
     methods: dict[str, str] = {}
-    for shape in (SMALL, LARGE):
-        table, size = _made_table(*shape), f"{shape[0]}x{shape[1]}"
+    for (n, m), metrics in ((SMALL, METRICS | SMALL_ONLY), (LARGE, METRICS)):
+        table, size = _made_table(n, m), f"{n}x{m}"
         methods[size] = resample_means(table.score, table.category, RESAMPLES).method
-        for name, metric in (METRICS | SMALL_ONLY if shape == SMALL else METRICS).items():
-            taken = [_seconds(metric, table) for _ in range(ROUNDS[shape])]
-            figures[f"{name}_s_{size}"] = median(taken)
-            note(f"{name} of {size}: {median(taken):.4f} s")
-        if shape == SMALL:
-            taken = [_seconds(_naive_bootstrap, table) for _ in range(ROUNDS[shape])]
-            figures[f"naive_bootstrap_s_{size}"] = median(taken) * RESAMPLES / NAIVE_RESAMPLES
+        taken: dict[str, list[float]] = {name: [] for name in metrics}
+        for number in range(ROUNDS):
+            for name, metric in metrics.items():
+                taken[name].append(_seconds(metric, table))
+            note(f"{size}, round {number}: bootstrap {taken['bootstrap'][-1]:.2f} s")
+        figures |= {f"{name}_s_{size}": median(seconds) for name, seconds in taken.items()}
+    figures["naive_bootstrap_s_9408x7"] *= RESAMPLES / NAIVE_RESAMPLES
     ratio = figures["naive_bootstrap_s_9408x7"] / figures["bootstrap_s_9408x7"]
     return BenchResult(
         "metrics",
@@ -93,7 +69,7 @@ def bench_metrics() -> BenchResult:
             "bootstrap_strong_weak": f"2,000 resamples of {SEEDS} runs",
             "per_expert": "accuracy, macro_accuracy and cost_per_1k are of every column; ece, "
             "brier and coverage_accuracy of all cells; k is 3",
-            "rounds": {f"{n}x{m}": rounds for (n, m), rounds in ROUNDS.items()},
+            "rounds": ROUNDS,
             "load_average": [before, load_average()],
         },
     )
@@ -133,3 +109,27 @@ def _seconds(metric: Callable[[_Table], object], table: _Table) -> float:
     started_s = time.perf_counter()
     metric(table)
     return time.perf_counter() - started_s
+
+
+METRICS: dict[str, Callable[[_Table], object]] = {
+    "bootstrap": lambda t: resample_means(t.score, t.category, RESAMPLES),
+    "accuracy": lambda t: [accuracy(column) for column in t.score.T],
+    "macro_accuracy": lambda t: [macro_accuracy(column, t.category) for column in t.score.T],
+    "cost_per_1k": lambda t: [cost_per_1k(column) for column in t.cost_usd.T],
+    "regret": lambda t: regret(t.score[:, 0], t.score),
+    "ndcg": lambda t: ndcg_at_k(t.quality, t.score, 3),
+    "recall": lambda t: recall_at_k(t.quality, t.score, 3),
+    "ece": lambda t: ece(t.quality, t.score),
+    "ece_equal_mass": lambda t: ece(t.quality, t.score, equal_mass=True),
+    "brier": lambda t: brier(t.quality, t.score),
+    "coverage_accuracy": lambda t: coverage_accuracy(t.quality, t.score).area,
+    "apgr": lambda t: apgr(
+        strong_weak_curve(t.quality[:, 0] - t.quality[:, 1], t.score[:, 0], t.score[:, 1])
+    ),
+    "aiq": lambda t: aiq(t.cost_usd.mean(axis=0), t.score.mean(axis=0), 0, 1),
+}
+SMALL_ONLY: dict[str, Callable[[_Table], object]] = {
+    "bootstrap_continuous": lambda t: resample_means(t.quality, t.category, RESAMPLES),
+    "naive_bootstrap": _naive_bootstrap,
+    "bootstrap_strong_weak": lambda t: bootstrap_strong_weak(_runs(t)),
+}

@@ -63,7 +63,7 @@ def reliability_bins(
     x, y = _known_pairs(predicted, score)
     if equal_mass and x.size:
         edges = np.arange(n_bins + 1) * (x.size / n_bins)
-        total_x, total_y = (np.diff(shared_prefix(-x, of).at(edges)) for of in (x, y))
+        total_x, total_y = (np.diff(total.at(edges)) for total in shared_prefix(-x, x, y))
         count = np.diff(edges)
     else:
         inner = np.arange(1, n_bins) / n_bins
@@ -130,7 +130,8 @@ def coverage_accuracy(confidence: FloatArray, score: FloatArray) -> CoverageCurv
     if not x.size:
         return CoverageCurve(np.empty(0), np.empty(0))
     answered = np.arange(1, x.size + 1)
-    return CoverageCurve(answered / x.size, shared_prefix(x, y).at(answered) / answered)
+    (right,) = shared_prefix(x, y)
+    return CoverageCurve(answered / x.size, right.at(answered) / answered)
 
 
 def _known_pairs(first: FloatArray, second: FloatArray) -> tuple[Float64Array, Float64Array]:

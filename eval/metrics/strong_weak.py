@@ -56,7 +56,7 @@ def strong_weak_curve(
     if not n:
         return StrongWeakCurve(np.linspace(0, 1, n_bins + 1), np.full(n_bins + 1, np.nan))
     base = weak[known].astype(np.float64)
-    gain = shared_prefix(p_strong[known], strong[known] - base)
+    (gain,) = shared_prefix(p_strong[known], strong[known] - base)
     return StrongWeakCurve(calls / n, (base.sum() + gain.at(calls)) / n)
 
 

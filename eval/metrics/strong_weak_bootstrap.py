@@ -18,8 +18,8 @@ from eval.metrics.arrays import (
 from eval.metrics.bootstrap import draw_counts
 from eval.metrics.strong_weak import strong_calls
 
-_CHUNK_CELLS = 1 << 18
-"""Resampled questions at a time: 2 MB for each of the few arrays that are made of them."""
+_CHUNK_CELLS = 1 << 16
+"""Counts made at a time: half a megabyte for each array of them, which stays in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,9 @@ def bootstrap_strong_weak(
             counts[:, members] = draw_counts(rng, len(members), len(weights))
         values = np.stack(
             [
-                apgr_of_counts(run.p_strong, run.strong - run.weak, counts[:, question], n_bins)
+                apgr_of_counts(
+                    run.p_strong, run.strong - run.weak, counts.take(question, axis=1), n_bins
+                )
                 for run, question in zip(ranked, questions, strict=True)
             ],
             axis=1,
@@ -120,10 +122,12 @@ def apgr_of_counts(
     if not len(p_strong):
         return np.full(len(counts), np.nan)
     group_start = np.flatnonzero(p_strong != np.append(np.nan, p_strong[:-1]))
-    drawn = counts.astype(np.float64)
-    size: Float64Array = np.cumsum(np.add.reduceat(drawn, group_start, axis=1), axis=1)
-    drawn *= gain
-    total: Float64Array = np.cumsum(np.add.reduceat(drawn, group_start, axis=1), axis=1)
+    group_size: Float64Array = counts.astype(np.float64)
+    group_total: Float64Array = group_size * gain
+    if len(group_start) < len(p_strong):
+        group_size = np.add.reduceat(group_size, group_start, axis=1)
+        group_total = np.add.reduceat(group_total, group_start, axis=1)
+    size, total = np.cumsum(group_size, axis=1), np.cumsum(group_total, axis=1)
     n = size[:, -1]
     calls = strong_calls(n.astype(np.int64), n_bins).astype(np.float64)
 
@@ -133,12 +137,9 @@ def apgr_of_counts(
     ends, cuts = (size + lift).ravel(), (calls + lift).ravel()
     group = np.searchsorted(ends, cuts).reshape(calls.shape)
     group -= row * len(group_start)
-    size, total = (np.pad(running, ((0, 0), (1, 0))) for running in (size, total))
-    n_before, before = size[row, group], total[row, group]
-    part = ratio(calls - n_before, size[row, group + 1] - n_before)
-    # Only the cut at 0 calls can stand before a group that was not drawn.
-    part[calls == 0] = 0.0
-    recovered = before + part * (total[row, group + 1] - before)
+    is_left = ratio(size[row, group] - calls, group_size[row, group])
+    # At 0 calls the group may be one that was not drawn, of which there is no share.
+    recovered = np.where(calls > 0, total[row, group] - is_left * group_total[row, group], 0.0)
 
     gap = recovered[:, -1]
     area = ((recovered[:, 1:] + recovered[:, :-1]) / 2 * np.diff(calls, axis=1)).sum(axis=1)

@@ -23,18 +23,19 @@ class SharedPrefix:
         return np.interp(k, self.count, self.total)
 
 
-def shared_prefix(key: FloatArray, value: FloatArray) -> SharedPrefix:
-    """Rank by falling key and sum the values of equals together.
+def shared_prefix(key: FloatArray, *values: FloatArray) -> list[SharedPrefix]:
+    """Rank by falling key and sum the values of equals together, each kind of values apart.
 
     So that the order of a file never decides: any order of equals has the same expectation, which
     is linear in how many of the group are taken.
 
     Args:
         key: What ranks, [n], n >= 1, all known.
-        value: What is summed, [n], all known.
+        values: What is summed, [n] each, all known.
     """
     order = np.argsort(key)[::-1]
     ordered = key[order]
     end = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
-    running = np.cumsum(value[order], dtype=np.float64)
-    return SharedPrefix(np.append(0, end), np.append(0.0, running[end - 1]))
+    count = np.append(0, end)
+    running = (np.cumsum(value[order], dtype=np.float64)[end - 1] for value in values)
+    return [SharedPrefix(count, np.append(0.0, total)) for total in running]

@@ -196,9 +196,19 @@ def test_what_is_known_of_few_rows_is_never_taken_for_normal():
     assert resampled.known[:, 0, 1] == pytest.approx(np.round(resampled.known[:, 0, 1]))
 
 
+def test_few_rows_are_never_taken_for_normal():
+    values = np.array([[0.0], [0.25], [1.0]])
+
+    resampled = resample_means(values, None, 200, max_draws=0)
+
+    assert resampled.method == "exact"
+    assert set(12 * resampled.micro()[:, 0]) <= set(range(13))
+
+
 def test_what_is_never_known_stays_unknown_in_the_normal_limit():
-    values = made_distinct(np.random.default_rng(0).random((2000, 2)))
+    values = np.random.default_rng(0).random((2000, 6))
     values[:, 1] = NAN
+    values[:900, 3:] = NAN
 
     resampled = resample_means(values, None, 50, max_draws=0)
 

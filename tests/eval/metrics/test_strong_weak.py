@@ -163,6 +163,14 @@ def test_more_of_the_gap_takes_at_least_as_many_strong_calls(
     assert 0 <= cpt(curve, min(x, y)) <= cpt(curve, max(x, y)) <= 1
 
 
+@unhurried
+@given(st.floats(0, 0.5), st.floats(0.51, 1))
+def test_the_whole_gap_is_recovered_with_strong_calls_only(weak: float, strong: float):
+    curve = StrongWeakCurve(np.array([0.0, 0.5, 1.0]), np.array([weak, weak, strong]))
+
+    assert cpt(curve, 1) == 1
+
+
 def test_the_first_crossing_counts():
     curve = StrongWeakCurve(np.array([0, 0.25, 0.5, 0.75, 1]), np.array([0, 0.8, 0.2, 0.6, 1.0]))
 
