@@ -55,15 +55,15 @@ def replay_command(
     out: Out = None,
     output: OutputOption = "table",
 ) -> None:
-    """Judge methods on recorded outcomes; no model is run.
+    r"""Judge methods on recorded outcomes; no model is run.
 
     Prints, for each split, the ladder (a random expert, the best single expert on train, the
     category's best expert on train, each method, the category's best in hindsight, the oracle) with
     95 % intervals, from 10,000 resamples of the queries within their categories.
 
-    Methods: random, best-single, category-expert, category-hindsight, oracle, fixed[expert=NAME]; a
-    router (neighbours, neighbours[k=40]); an aggregator over the best experts on train
-    (vote-majority, vote-majority[k=5], [k=all]); or both, as neighbours+vote-majority.
+    Methods: random, best-single, category-expert, category-hindsight, oracle, fixed\[expert=NAME];
+    a router (neighbours, neighbours\[k=40]); an aggregator over the best experts on train
+    (vote-majority, vote-majority\[k=5], \[k=all]); or both, as neighbours+vote-majority.
     """
     table = read_outcomes(folder, experts=experts, partial=partial)
     if deduplicate:
@@ -72,17 +72,17 @@ def replay_command(
     with open_bars() as bars:
         encoder = make_encoder(bars)
         names = split_names(methods) or all_methods(table)
-        names += [name for name in REFERENCES if name not in names]
-        chosen = [make_method(name, encoder) for name in names]
-        options = {
-            "categories": categories,
-            "known_category": known_category,
-            "out_of_fold": out_of_fold,
-            "seed": seed,
-            "encoder": encoder.identity,
-        }
-        run = None if out is None else open_run(out, make_manifest("replay", table, options))
-        if run is not None:
+        chosen = [make_method(name, encoder) for name in dict.fromkeys([*names, *REFERENCES])]
+        run = None
+        if out is not None:
+            options = {
+                "categories": categories,
+                "known_category": known_category,
+                "out_of_fold": out_of_fold,
+                "seed": seed,
+                "encoder": encoder.identity,
+            }
+            run = open_run(out, make_manifest("replay", table, options))
             save_table(table, run.path / "table")
         found = replay(
             table,

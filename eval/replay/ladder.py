@@ -8,8 +8,8 @@
     oracle              the best expert for each query; of equal ones the cheapest
     fixed               one expert for all queries (setting: expert)
 
-All but `random` ask one expert. Ties on train go to the expert with the better overall mean, then
-to the one that comes first by name, so the order of the columns does not matter.
+All but `random` ask one expert. Ties on train go to the expert with the better overall mean; all
+that are left go to the one that comes first by name, so the order of the columns does not matter.
 
 Source: best single, category expert and oracle as in RouterDC (arXiv 2409.19886, table 1) and
 LLMRouterBench (arXiv 2601.07206), where the category expert is called the dataset oracle if it is
@@ -40,7 +40,7 @@ def random_expert(each: Round) -> Judged:
     """The expectation over experts drawn uniformly among those whose outcome is known."""
     table = each.judged
     score = _row_means(table.score)
-    cost = _row_means(_cost(table))
+    cost = _row_means(np.where(np.isnan(table.score), np.nan, _cost(table)))
     decisions = zip(table.queries, score, cost, strict=True)
     return Judged(
         "random", tuple(Decision(q.id, None, (), float(s), float(c)) for q, s, c in decisions)
@@ -72,12 +72,11 @@ def category_hindsight(each: Round) -> Judged:
 
 def oracle(each: Round) -> Judged:
     """The best expert for each query; of equal ones the cheapest."""
-    score = each.judged.score
-    # Scores are tenths at the finest where ties matter: a cost below 1e-6 of the dearest decides.
-    cost = np.nan_to_num(_cost(each.judged))
-    cheapness = -1e-6 * cost / max(float(cost.max(initial=0)), 1e-12)
-    columns = np.argmax(np.where(np.isnan(score), -1, score + cheapness), axis=1)
-    return _ask_one("oracle", each.judged, columns, {})
+    table = each.judged
+    place = np.array([sorted(table.names).index(name) for name in table.names])
+    # The last key counts first, and what is unknown comes last.
+    keys = (np.broadcast_to(place, table.score.shape), _cost(table), -table.score)
+    return _ask_one("oracle", table, np.lexsort(keys)[:, 0], {})
 
 
 def fixed(each: Round, *, expert: str) -> Judged:
@@ -112,14 +111,9 @@ def best_by_category(table: OutcomeTable) -> dict[str, int]:
 
 
 def _best(means: Float64Array, table: OutcomeTable) -> int:
-    if np.isnan(means).all():
-        means = table.macro_means()
-    overall = np.nan_to_num(table.macro_means(), nan=-1)
-    ranked = sorted(
-        range(len(means)),
-        key=lambda c: (-np.nan_to_num(means[c], nan=-1), -overall[c], table.names[c]),
-    )
-    return ranked[0]
+    # Where nothing is known of anyone all are tied, and the overall mean decides.
+    here, overall = (np.nan_to_num(each, nan=-1) for each in (means, table.macro_means()))
+    return min(range(len(here)), key=lambda c: (-here[c], -overall[c], table.names[c]))
 
 
 def _ask_one(

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import yaml
 
+from composer.aggregators import make_aggregator
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable
 from composer.protocols import Encoder
@@ -86,22 +87,38 @@ def make_method(name: str, encoder: Encoder) -> Method:
             in_hindsight=name == "category-hindsight",
         )
     first, *rest = re.split(_PLUS, name, maxsplit=1)
-    second = rest[0] if rest else ""
-    router, settings = parse(first)
-    if router == "fixed" and not second:
+    kind, settings = parse(first)
+    if rest:
+        return _composed(name, kind, settings, rest[0], encoder)
+    if kind in AGGREGATORS:
+        return _composed(name, "prior", {}, first, encoder)
+    if kind == "fixed":
         if settings.keys() != {"expert"}:
             raise ConfigError("method 'fixed' needs one setting: fixed[expert=NAME]")
-        return Method(name, _rung(partial(fixed, expert=str(settings["expert"]))))
-    if router in AGGREGATORS and not second:
-        return _composed(name, "prior", {}, first, encoder)
-    if router not in FITTED:
-        known = [*LADDER, "fixed", *FITTED, *AGGREGATORS]
-        raise ConfigError(unknown_name("method", router, known))
-    if second:
-        return _composed(name, router, settings, second, encoder)
-    make = partial(make_fitted_router, router, settings, encoder=encoder)
+        # As it is written: a name may look like a number.
+        expert = first.partition("=")[2].removesuffix("]").strip()
+        return Method(f"fixed[expert={expert}]", _rung(partial(fixed, expert=expert)))
+    check_is_router(kind, [*LADDER, "fixed", *FITTED, *AGGREGATORS])
+    make = partial(make_fitted_router, kind, settings, encoder=encoder)
     make()
     return Method(name, partial(judge, Composition(name, make)))
+
+
+def check_is_router(kind: str, known: Sequence[str]) -> None:
+    """Refuse a name that is no router's.
+
+    Args:
+        kind: Of a method, without its settings.
+        known: The names of all methods that could have been meant.
+
+    Raises:
+        ConfigError: It is none, or that of a method without settings.
+    """
+    if kind in FITTED:
+        return
+    if kind in known:
+        raise ConfigError(f"method {kind!r} takes no settings; write {kind!r} alone")
+    raise ConfigError(unknown_name("method", kind, known))
 
 
 def _rung(run: Callable[[Round], Judged]) -> Judge:
@@ -114,6 +131,8 @@ def _rung(run: Callable[[Round], Judged]) -> Judge:
 def _composed(
     name: str, router: str, router_settings: Mapping[str, Any], text: str, encoder: Encoder
 ) -> Method:
+    if router not in FITTED:
+        raise ConfigError(f"method {name!r}: {unknown_name('router', router, FITTED)}")
     aggregator, settings = parse(text)
     if aggregator not in AGGREGATORS:
         raise ConfigError(unknown_name("aggregator to replay", aggregator, AGGREGATORS))
@@ -122,9 +141,11 @@ def _composed(
     if type(k) is not int or k < 1:
         raise ConfigError(f"method {name!r}: 'k' is {k!r}; give a whole number from 1, or 'all'")
     kind, fixed_settings = AGGREGATORS[aggregator]
+    settings = {**fixed_settings, **settings}
+    make_aggregator(kind, settings)
     make = partial(make_fitted_router, router, router_settings, encoder=encoder)
     make()
-    composition = Composition(name, make, k, kind, {**fixed_settings, **settings})
+    composition = Composition(name, make, k, kind, settings)
     return Method(name, partial(judge, composition), reads_answers=True)
 
 
@@ -142,7 +163,12 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"cannot read {pair!r} in {text!r}; write setting=value")
-        settings[key.strip()] = yaml.safe_load(value)
+        try:
+            settings[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as exc:
+            raise ConfigError(
+                f"cannot read {value!r} in {text!r}; give a number or a word"
+            ) from exc
     return found["name"], settings
 
 

@@ -10,11 +10,16 @@ from itertools import groupby
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eval.replay.rows import Interval, Row
 
 Output = Literal["table", "json", "markdown"]
+PIPED_WIDTH = 160
+"""Columns of a table that goes to a file or another program."""
+LINE = 200
+"""Characters of the longest line of settings."""
 COLUMNS = (
     "method",
     "category",
@@ -39,20 +44,36 @@ def print_rows(rows: Sequence[Row], output: Output, as_json: Mapping[str, Any]) 
     if output == "json":
         sys.stdout.write(json.dumps(as_json, indent=1, allow_nan=False) + "\n")
         return
-    for split, of_split in groupby(rows, key=lambda row: row.split):
+    for split, grouped in groupby(rows, key=lambda row: row.split):
+        of_split = list(grouped)
         if output == "markdown":
-            sys.stdout.write(to_markdown(split, list(of_split)) + "\n")
+            sys.stdout.write(to_markdown(split, of_split) + "\n")
             continue
-        table = Table(*COLUMNS, title=split, title_justify="left")
+        # Settings in brackets would be taken for styles.
+        table = Table(*COLUMNS, title=escape(split), title_justify="left")
         for row in of_split:
-            table.add_row(*cells(row))
-        Console(width=None if sys.stdout.isatty() else 140).print(table)
+            table.add_row(*map(escape, cells(row)))
+        console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+        console.print(table)
+        for line in describe_settings(of_split):
+            console.print(f"[dim]{escape(line)}[/]", soft_wrap=True)
+
+
+def describe_settings(rows: Sequence[Row]) -> list[str]:
+    """The settings used, a line a method; those that fill more than a line are in the JSON."""
+    lines = [
+        f"{row.method}: " + ", ".join(f"{key} {value}" for key, value in row.settings.items())
+        for row in rows
+        if row.settings
+    ]
+    return [line if len(line) <= LINE else f"{line[: LINE - 3]}..." for line in lines]
 
 
 def to_markdown(split: str, rows: Sequence[Row]) -> str:
     """A split's rows as a Markdown table under its name."""
     lines = [f"**{split}**", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
-    return "\n".join([*lines, *(_line(cells(row)) for row in rows), ""])
+    settings = [f"- {line}" for line in describe_settings(rows)]
+    return "\n".join([*lines, *(_line(cells(row)) for row in rows), "", *settings, ""])
 
 
 def cells(row: Row) -> list[str]:
@@ -73,8 +94,8 @@ def cells(row: Row) -> list[str]:
 
 
 def with_interval(value: float, interval: Interval, *, sign: str = "") -> str:
-    """A number and its interval to four digits; a dash where it is unknown."""
-    low, high = (number(end, f"{sign}.4f") for end in interval)
+    """A number to four digits and its interval to three; a dash where it is unknown."""
+    low, high = (number(end, f"{sign}.3f") for end in interval)
     return f"{number(value, f'{sign}.4f')} [{low}, {high}]" if not math.isnan(value) else "-"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable
-from composer.protocols import Encoder
+from composer.protocols import Encoder, FittedRouter
 from composer.suggest import unknown_name
 from eval.metrics import (
     StrongWeakCurve,
@@ -27,7 +27,7 @@ from eval.metrics import (
     interval,
     strong_weak_curve,
 )
-from eval.replay.methods import ROUTERS, parse
+from eval.replay.methods import ROUTERS, check_is_router, parse
 from routers import FITTED, make_fitted_router
 
 if TYPE_CHECKING:
@@ -113,6 +113,11 @@ def make_draws(
     known = np.asarray(~np.isnan(pair.score).any(axis=1))
     pair = pair.rows(begins & ~pair.is_flagged & known)
     n = len(pair.queries)
+    if n < 2:
+        raise ConfigError(
+            f"{table.name}: {n} questions with prefix {prefix!r} that both experts were asked, "
+            "flagged ones left out, are too few to learn from and to judge by; record more"
+        )
     n_labels = n // 2 if n_labels is None else n_labels
     if not 0 < n_labels < n:
         raise ConfigError(
@@ -200,6 +205,22 @@ def pair_methods() -> list[str]:
     return ["random", "category-expert", *ROUTERS, "oracle"]
 
 
+def check_method(name: str, encoder: Encoder) -> None:
+    """Refuse a name that `judge_pair` would refuse.
+
+    Raises:
+        ConfigError: There is no such method, or a setting is unknown or wrong.
+    """
+    if name not in RUNGS:
+        _make_router(name, encoder)
+
+
+def _make_router(name: str, encoder: Encoder) -> FittedRouter:
+    kind, settings = ("prior", {}) if name == "category-expert" else parse(name)
+    check_is_router(kind, [*RUNGS, *FITTED])
+    return make_fitted_router(kind, settings, encoder=encoder)
+
+
 def _preference(name: str, draw: Draw, encoder: Encoder, *, known_category: bool) -> Float64Array:
     """A method's preference for the strong expert [n], higher is more."""
     strong, weak = draw.judged.score.T.astype(np.float64)
@@ -207,10 +228,7 @@ def _preference(name: str, draw: Draw, encoder: Encoder, *, known_category: bool
         return np.zeros(len(strong))
     if name == "oracle":
         return strong - weak
-    router_name, settings = ("prior", {}) if name == "category-expert" else parse(name)
-    if router_name not in FITTED:
-        raise ConfigError(unknown_name("method", router_name, [*RUNGS, *FITTED]))
-    router = make_fitted_router(router_name, settings, encoder=encoder).fit(draw.labels)
+    router = _make_router(name, encoder).fit(draw.labels)
     queries = draw.judged.to_queries(with_category=known_category)
     scores = router.score(queries, [None] * len(queries))
     columns = [scores.experts.index(expert) for expert in draw.judged.names]

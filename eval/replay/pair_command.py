@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eval.progress import open_bars
 from eval.replay.command import Folder, Out, OutputOption, make_encoder, read_outcomes
 from eval.replay.methods import split_names
 from eval.replay.output import Output, number, with_interval
-from eval.replay.pair import PairRow, judge_pair, make_draws, pair_methods
+from eval.replay.pair import PairRow, check_method, judge_pair, make_draws, pair_methods
 from eval.replay.run_folder import make_manifest, open_run, write_json
 
 COLUMNS = ("method", "category", "labels", "seeds", "n", "APGR [95 %]", "CPT(50 %)", "CPT(80 %)")
@@ -60,19 +61,23 @@ def pair_command(
         n_seeds=seeds,
     )
     rows: list[PairRow] = []
-    names = split_names(methods) or pair_methods()
+    names = list(dict.fromkeys(split_names(methods))) or pair_methods()
     with open_bars() as bars:
         encoder = make_encoder(bars)
-        options = {
-            "strong": strong,
-            "weak": weak,
-            "labels": train_labels,
-            "prefix": category_prefix,
-            "seeds": seeds,
-            "known_category": known_category,
-            "encoder": encoder.identity,
-        }
-        run = None if out is None else open_run(out, make_manifest("pair", table, options))
+        for name in names:
+            check_method(name, encoder)
+        run = None
+        if out is not None:
+            options = {
+                "strong": strong,
+                "weak": weak,
+                "labels": train_labels,
+                "prefix": category_prefix,
+                "seeds": seeds,
+                "known_category": known_category,
+                "encoder": encoder.identity,
+            }
+            run = open_run(out, make_manifest("pair", table, options))
         for name in names:
             row = judge_pair(
                 name,
@@ -105,9 +110,10 @@ def _print(rows: Sequence[PairRow], output: Output, as_json: dict[str, Any]) -> 
         lines = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
         sys.stdout.write("".join(f"| {' | '.join(line)} |\n" for line in lines))
         return
-    table = Table(*COLUMNS, title=f"{as_json['strong']} against {as_json['weak']}")
+    title = f"{as_json['strong']} against {as_json['weak']}"
+    table = Table(*COLUMNS, title=escape(title))
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*map(escape, _cells(row)))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
@@ -119,6 +125,6 @@ def _cells(row: PairRow) -> list[str]:
         str(row.n_seeds),
         str(row.n),
         with_interval(row.apgr, row.apgr_ci95),
-        number(100 * row.cpt50, ".1f") + " %",
-        number(100 * row.cpt80, ".1f") + " %",
+        number(row.cpt50, ".1%"),
+        number(row.cpt80, ".1%"),
     ]

@@ -48,11 +48,11 @@ def make_parts(
     Raises:
         ConfigError: There is no train split to learn from, nothing to judge, or no such category.
     """
-    if "train" not in table.splits:
+    if "train" not in table.splits or not (train := table.split("train")).queries:
         raise ConfigError(
-            f"{table.name}: no train split to choose and to learn on; mark some queries 'train'"
+            f"{table.name}: no train split to choose and to learn on (flagged rows do not count); "
+            "mark some queries 'train'"
         )
-    train = table.split("train")
     # Says which category there is not.
     table.in_categories(categories)
     if out_of_fold:
@@ -65,9 +65,10 @@ def make_parts(
                 name = f"{split}-flagged" if flagged else split
                 parts.append(Part(name, rows, (Round(train, rows),)))
     if not parts:
+        lack = f"no query of {sorted(categories)} outside train" if categories else "only train"
         raise ConfigError(
-            f"{table.name}: no test split, only train; judge out of fold (--out-of-fold), or mark "
-            "some queries 'test'"
+            f"{table.name}: no test split, {lack}; judge out of fold (--out-of-fold), or mark some "
+            "queries 'test'"
         )
     return tuple(parts)
 
@@ -82,8 +83,13 @@ def _out_of_fold(train: OutcomeTable, categories: Collection[str]) -> Part:
         raise ConfigError(
             f"{train.name}: {len(train.queries)} train queries are too few for folds; record more"
         )
-    order = np.argsort(folds, kind="stable")
-    return Part("train-oof", _only(train.rows(order), categories), tuple(rounds))
+    judged = _only(train.rows(np.argsort(folds, kind="stable")), categories)
+    if not judged.queries:
+        raise ConfigError(
+            f"{train.name}: no query of {sorted(categories)} in train to judge out of fold; leave "
+            "out --out-of-fold, or name other categories"
+        )
+    return Part("train-oof", judged, tuple(each for each in rounds if each.judged.queries))
 
 
 def _only(table: OutcomeTable, categories: Collection[str]) -> OutcomeTable:

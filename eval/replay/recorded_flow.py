@@ -89,7 +89,7 @@ def replay_flow(
         tuple(asked),
         float("nan") if unknown else score,
         float("nan") if cost is None else cost,
-        failed=expert is None,
+        failed=expert is None and not unknown,
     )
 
 

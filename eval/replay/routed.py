@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from composer.aggregators import make_aggregator
 from composer.choose import choose
 from composer.experts import ChooseRule
@@ -72,21 +70,13 @@ def judge(
             decision = replace(decision, predicted=predicted)
         decisions.append(decision)
         on_row()
-    settings = dict(router.settings)
+    settings, quality = dict(router.settings), None
     if composition.reads_answers:
-        settings |= (
-            {"k": k, **composition.settings}
-            if not settings
-            else {"router": settings, "k": k, **composition.settings}
-        )
-    columns = [scores.experts.index(name) for name in table.names]
-    is_router = composition.aggregator == "best" and bool(np.ptp(scores.quality, axis=0).any())
-    return Judged(
-        composition.method,
-        tuple(decisions),
-        settings,
-        scores.quality[:, columns] if is_router else None,
-    )
+        own = {"k": k, **composition.settings}
+        settings = {"router": settings, **own} if settings else own
+    else:
+        quality = scores.quality[:, [scores.experts.index(name) for name in table.names]]
+    return Judged(composition.method, tuple(decisions), settings, quality)
 
 
 def has_answers(table: OutcomeTable) -> bool:

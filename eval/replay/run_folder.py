@@ -60,9 +60,9 @@ class RunFolder:
         write_json(done, {"settings": judged.settings})
 
     def _files(self, part: str, method: str) -> tuple[Path, Path]:
-        # A method's name holds its settings, and those may hold a slash.
-        name = quote(method, safe="+[]=,-_")
-        folder = self.path / "decisions" / part
+        # A method's name holds its settings, and those may hold a slash; so may a split's name.
+        split, name = (quote(each, safe="+[]=,-_") for each in (part, method))
+        folder = self.path / "decisions" / split
         return folder / f"{name}.jsonl", folder / f"{name}.json"
 
 
@@ -70,7 +70,7 @@ def open_run(path: Path, manifest: Mapping[str, Any]) -> RunFolder:
     """The folder of a run, new or begun before with an equal manifest.
 
     Raises:
-        ConfigError: It holds another run, or something else.
+        ConfigError: It holds another run, or something else, or cannot be written.
     """
     file = path / "manifest.json"
     if file.exists():
@@ -83,10 +83,12 @@ def open_run(path: Path, manifest: Mapping[str, Any]) -> RunFolder:
                 f"{path}: holds a run on other data or with other options; name another folder, "
                 "or remove it"
             )
-    elif path.exists() and any(path.iterdir()):
+    elif path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise ConfigError(f"{path}: is not empty and holds no run; name another folder")
-    path.mkdir(parents=True, exist_ok=True)
-    write_json(file, manifest)
+    try:
+        write_json(file, manifest)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be written ({exc}); name another folder") from exc
     return RunFolder(path)
 
 
