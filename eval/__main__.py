@@ -20,7 +20,9 @@ from eval.lint import lint
 from eval.replay.command import replay_command
 from eval.replay.pair_command import pair_command
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", help=__doc__
+)
 
 
 @app.command()

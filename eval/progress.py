@@ -15,6 +15,7 @@ class Bars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._embedding = progress.add_task("embedding", visible=False, total=None)
+        self._rows = progress.add_task("", visible=False, total=None)
 
     def on_embedded(self, done: int, total: int) -> None:
         """Show how many texts are embedded."""
@@ -23,26 +24,30 @@ class Bars:
         )
 
     def on_rows(self, name: str, total: int) -> Callable[[], None]:
-        """Begin a bar; what is returned is called after each of its steps."""
-        task = self._progress.add_task(name, total=total)
-        done = 0
+        """Begin a bar in place of the last one; what is returned is called after each step."""
+        self._progress.reset(self._rows, description=name, total=total, visible=True)
 
         def advance() -> None:
-            nonlocal done
-            done += 1
-            self._progress.update(task, completed=done, visible=done < total)
+            self._progress.advance(self._rows)
 
         return advance
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(message, highlight=False, markup=False)
+        self._progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def open_bars() -> Generator[Bars]:
     """Bars on stderr, gone when done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
         yield Bars(progress)

@@ -40,16 +40,23 @@ def replay_command(
     experts: Experts = "",
     categories: Categories = "",
     known_category: Annotated[
-        bool, typer.Option(help="Tell routers and aggregators each query's category.")
+        bool,
+        typer.Option(
+            "--known-category", help="Tell routers and aggregators each query's category."
+        ),
     ] = False,
     out_of_fold: Annotated[
-        bool, typer.Option(help="Judge on train, by 5 folds, instead of on the other splits.")
+        bool,
+        typer.Option(
+            "--out-of-fold", help="Judge on train, by 5 folds, instead of on the other splits."
+        ),
     ] = False,
     deduplicate: Annotated[
-        bool, typer.Option(help="Leave out queries whose prompt is also in train.")
+        bool, typer.Option("--deduplicate", help="Leave out queries whose prompt is also in train.")
     ] = False,
     partial: Annotated[
-        bool, typer.Option(help="Have the models as well that were not asked everything.")
+        bool,
+        typer.Option("--partial", help="Have the models as well that were not asked everything."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the resampling behind the intervals.")] = 0,
     out: Out = None,

@@ -12,7 +12,7 @@ neighbours+vote-majority[k=5]   an aggregator over the experts that a router cho
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -35,6 +35,12 @@ AGGREGATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"vote-majority": ("v
 
 ROUTERS = tuple(sorted(set(FITTED) - {"prior"}))
 """Routers that can run on recorded outcomes. `prior` is best-single or category-expert."""
+
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "neighbours": ("[targets=successes]",),
+    "vote-majority": ("[k=all]",),
+}
+"""Settings that are among all methods, beside the default ones."""
 
 DEFAULT_K = 3
 _COMMA, _PLUS = r",(?![^\[]*\])", r"\+(?![^\[]*\])"
@@ -66,11 +72,15 @@ class Method:
 def all_methods(table: OutcomeTable) -> list[str]:
     """The names that are run unless others are asked for, in the order of the report."""
     names = [name for name in LADDER if name not in ("category-hindsight", "oracle")]
-    names += ROUTERS
+    names += _with_variants(ROUTERS)
     if has_answers(table):
-        names += AGGREGATORS
+        names += _with_variants(AGGREGATORS)
         names += [f"{router}+{aggregator}" for router in ROUTERS for aggregator in AGGREGATORS]
     return [*names, "category-hindsight", "oracle"]
+
+
+def _with_variants(names: Iterable[str]) -> list[str]:
+    return [name + settings for name in names for settings in ("", *VARIANTS.get(name, ()))]
 
 
 def make_method(name: str, encoder: Encoder) -> Method:

@@ -37,7 +37,7 @@ def pair_command(
         str, typer.Option(help="Names that commas separate, settings in brackets. Default: all.")
     ] = "",
     known_category: Annotated[
-        bool, typer.Option(help="Tell routers each question's category.")
+        bool, typer.Option("--known-category", help="Tell routers each question's category.")
     ] = False,
     out: Out = None,
     output: OutputOption = "table",

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 N_RESAMPLES = 10_000
+MOST_ALONE = 0.1
+"""Share of queries that may be the only one of their category: resampling within it, such a query
+is always drawn, so with more of them intervals would look narrow and are not given."""
 RANKED = 3
 """How many experts nDCG and recall look at."""
 
@@ -110,6 +113,9 @@ def make_rows(
     )
     micro_low, micro_high = interval(resampled.micro())
     macro_low, macro_high = interval(resampled.macro())
+    if np.sum(resampled.sizes == 1) > MOST_ALONE * len(table.queries):
+        for ends in (micro_low, micro_high, macro_low, macro_high):
+            ends[:] = np.nan
     rows: list[Row] = []
     for column, each in enumerate(judged):
         score, delta = scores[:, column], deltas[:, column]

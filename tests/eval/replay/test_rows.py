@@ -155,6 +155,7 @@ def test_a_difference_is_paired_query_by_query(graded: OutcomeTable):
 def test_every_interval_holds_its_figure_and_best_single_differs_by_nothing_from_itself(
     make_table: MakeTable, lines: list[tuple[str, str, float]]
 ):
+    lines = [*lines, *lines]
     table = make_table("train law 1 0", *(f"test {c} {cells}" for c, cells, _ in lines))
     part = first_part(table)
 
@@ -251,3 +252,18 @@ def test_one_seed_gives_one_result_and_another_other_intervals(graded: OutcomeTa
     assert first == again
     assert [row["accuracy"] for row in first] == [row["accuracy"] for row in other]
     assert [row["ci95"] for row in first] != [row["ci95"] for row in other]
+
+
+def test_where_many_queries_are_alone_in_their_category_no_interval_is_given(
+    make_table: MakeTable,
+):
+    alone = ["test a 1 0", "test b 0 1", "test c 1 1"]
+    together = ["test law 1 0"] * 30
+
+    few = rows_of(first_part(make_table("train law 1 0", *alone, *together)))["oracle"]
+    many = rows_of(first_part(make_table("train law 1 0", *alone, *together[:8])))["oracle"]
+
+    assert few.ci95 == (1.0, 1.0)
+    assert all(math.isnan(end) for end in (*many.ci95, *many.macro_delta_ci95))
+    assert many.accuracy == 1.0
+    assert many.to_json()["ci95"] == [None, None]
