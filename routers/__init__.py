@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.errors import ConfigError
@@ -56,6 +57,25 @@ def make_fitted_router(name: str, settings: Settings, *, encoder: Encoder) -> Fi
     return FITTED[name](settings, encoder)
 
 
+def load_router(folder: Path, *, encoder: Encoder) -> FittedRouter:
+    """The fitted router that was saved there, whichever it is.
+
+    Args:
+        folder: What its `save` was given.
+        encoder: What it was fitted with; untouched by routers that need no embeddings.
+
+    Raises:
+        ConfigError: There is none, it is not whole, a newer program saved it, no such router is
+            known, or the encoder is another one.
+    """
+    from routers.artefact import saved_kind
+
+    kind = saved_kind(folder)
+    if kind not in LOADERS:
+        raise ConfigError(f"{folder}: {unknown_name('saved router', kind, LOADERS)}")
+    return LOADERS[kind](folder, encoder)
+
+
 def _fixed(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
     from routers.baselines import FixedRouter
 
@@ -103,6 +123,12 @@ def _neighbours(settings: Settings, encoder: Encoder) -> FittedRouter:
     return NeighboursRouter(encoder, **settings)
 
 
+def _load_neighbours(folder: Path, encoder: Encoder) -> FittedRouter:
+    from routers.neighbours import NeighboursRouter
+
+    return NeighboursRouter.load(folder, encoder)
+
+
 def _prior(settings: Settings, encoder: Encoder) -> FittedRouter:
     from routers.baselines import PriorRouter
 
@@ -110,11 +136,22 @@ def _prior(settings: Settings, encoder: Encoder) -> FittedRouter:
     return PriorRouter()
 
 
+def _load_prior(folder: Path, encoder: Encoder) -> FittedRouter:
+    from routers.baselines import PriorRouter
+
+    return PriorRouter.load(folder)
+
+
 FITTED: Mapping[str, Callable[[Settings, Encoder], FittedRouter]] = {
     "neighbours": _neighbours,
     "prior": _prior,
 }
 """Routers that learn from recorded outcomes, and their factories."""
+LOADERS: Mapping[str, Callable[[Path, Encoder], FittedRouter]] = {
+    "neighbours": _load_neighbours,
+    "prior": _load_prior,
+}
+"""The same routers, and what reads the folder that one was saved in."""
 
 
 def _check(

@@ -155,14 +155,18 @@ class PriorRouter:
         return {}
 
     def fit(self, table: OutcomeTable) -> Self:
-        """Take in recorded outcomes, all rows of the table."""
-        overall, means = table.macro_means(), table.category_means()
-        means = np.where(np.isnan(means), overall, means).astype(np.float32)
+        """Take in recorded outcomes, all rows of the table.
+
+        Raises:
+            ConfigError: There is no outcome at all.
+        """
+        if np.isnan(table.score).all():
+            raise ConfigError("router 'prior': no outcome to learn from; fit it on another table")
         self._experts = table.names
-        self._overall = overall.astype(np.float32)
+        self._overall = table.macro_means().astype(np.float32)
+        by_category = zip(table.categories, table.category_means(), strict=True)
         # Rows without a category tell nothing of a query whose category is not known.
-        by_category = zip(table.categories, means, strict=True)
-        self._by_category = {category: row for category, row in by_category if category}
+        self._by_category = {name: row.astype(np.float32) for name, row in by_category if name}
         return self
 
     def annotate(self, query: Query) -> None:
@@ -176,17 +180,30 @@ class PriorRouter:
         """
         if not self._experts:
             raise RoutingError("router 'prior' is not fitted; fit it on recorded outcomes")
-        rows = [self._row(query.category) for query in queries]
+        experts, overall = self._experts, self._overall
+        unknown = np.full_like(overall, np.nan)
+        there = np.stack(
+            [self._by_category.get(query.category or "", unknown) for query in queries]
+        )
+        quality = np.where(np.isnan(there), overall, there)
 
         def explain(query: int, expert: int) -> Evidence:
-            category = queries[query].category
-            where = f"in {category!r}" if category in self._by_category else "over all categories"
-            return Evidence(f"{self._experts[expert]!r} scored {rows[query][expert]:.3f} {where}")
+            if np.isnan(quality[query, expert]):
+                return Evidence(f"no outcome of {experts[expert]!r} is recorded")
+            is_overall = np.isnan(there[query, expert])
+            where = "over all categories" if is_overall else f"in {queries[query].category!r}"
+            return Evidence(f"{experts[expert]!r} scored {quality[query, expert]:.3f} {where}")
 
-        return Scores(self._experts, np.stack(rows), explain)
+        return Scores(experts, quality, explain)
 
     def save(self, folder: Path) -> None:
-        """Write the means."""
+        """Write the means.
+
+        Raises:
+            ConfigError: It is not fitted.
+        """
+        if not self._experts:
+            raise ConfigError("router 'prior' is not fitted; fit it before it is saved")
         rows = np.stack([self._overall, *self._by_category.values()])
         meta = {"experts": self._experts, "categories": list(self._by_category)}
         save_artefact(folder, self.name, meta, {"rows": rows})
@@ -204,8 +221,3 @@ class PriorRouter:
         router._overall, *rows = arrays["rows"]
         router._by_category = dict(zip(meta["categories"], rows, strict=True))
         return router
-
-    def _row(self, category: str | None) -> Float32Array:
-        if category is None:
-            return self._overall
-        return self._by_category.get(category, self._overall)

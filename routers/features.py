@@ -34,40 +34,43 @@ class Features:
         lexical_share: Of the TF-IDF cosine, in [0, 1]; 0: the encoder alone, 1: TF-IDF alone.
 
     Raises:
-        ConfigError: The share is not in [0, 1].
+        ConfigError: The share is not a number in [0, 1].
     """
 
     def __init__(self, encoder: Encoder, lexical_share: float = LEXICAL_SHARE) -> None:
-        if not 0 <= lexical_share <= 1:
+        if type(lexical_share) not in (int, float) or not 0 <= lexical_share <= 1:
             raise ConfigError(f"'lexical_share' is {lexical_share!r}; give a number from 0 to 1")
         self.lexical_share = lexical_share
         self._encoder = encoder
-        self._lexical: TfidfEncoder | None = None
+        self._lexical = TfidfEncoder()
 
     def fit(self, texts: Sequence[str]) -> Self:
-        """Learn which words there are.
-
-        Raises:
-            ConfigError: Every text is blank.
-        """
+        """Learn which words there are."""
         if self.lexical_share > 0:
-            self._lexical = TfidfEncoder().fit(texts)
+            self._lexical.fit(texts)
         return self
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
-        """See `Encoder.encode`."""
-        parts: list[Float32Array] = []
-        if self.lexical_share < 1:
-            weight = np.float32(np.sqrt(1 - self.lexical_share))
-            parts.append(weight * self._encoder.encode(texts))
-        if self._lexical is not None:
-            weight = np.float32(np.sqrt(self.lexical_share))
-            parts.append(weight * self._lexical.encode(texts))
+        """See `Encoder.encode`.
+
+        Raises:
+            ConfigError: It is not fitted, and words have a share.
+        """
+        shares = ((self._encoder, 1 - self.lexical_share), (self._lexical, self.lexical_share))
+        parts = [
+            np.float32(np.sqrt(share)) * encoder.encode(texts)
+            for encoder, share in shares
+            if share > 0
+        ]
         return np.concatenate(parts, axis=1)
 
     def save(self, folder: Path) -> None:
-        """Write what was learned; the encoder is not part of it."""
-        if self._lexical is not None:
+        """Write what was learned; the encoder is not part of it.
+
+        Raises:
+            ConfigError: It is not fitted, and words have a share.
+        """
+        if self.lexical_share > 0:
             self._lexical.save(folder / _FOLDER)
 
     @classmethod

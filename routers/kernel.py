@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from composer.types import Float32Array
+    from routers.index import Int64Array
 
 TIED = 1e-6
 """Cosines this near are equal: those of one text differ as much with the batch it is in."""
+CELLS = 1 << 22
+"""Neighbours' scores worked on at one time: 32 MiB in float64."""
+_LEAST = 1e-300
+"""Smaller weights lose digits; a prior that weighs nothing has this one, to stand in for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,41 +66,45 @@ def kernel_grid(
     Args:
         similarity: Cosines of n queries with their K nearest neighbours, [n, K], descending.
         scores: What m experts scored on each neighbour, [n, K, m]; NaN: unknown, does not count.
-        prior: What is shrunk towards, [m]; NaN: nothing.
+        prior: What is shrunk towards, [m], and the mean where no neighbour counts; NaN: nothing.
         ks: Neighbours that count; more than K count as K.
         temperatures: See `Kernel`.
         shrinkages: See `Kernel`.
     """
-    known = ~np.isnan(scores)
-    filled = np.where(known, scores, 0)
-    has_prior = ~np.isnan(prior)
+    is_known, has_prior = ~np.isnan(scores), ~np.isnan(prior)
+    known, filled = is_known.astype(np.float64), np.where(is_known, scores, 0).astype(np.float64)
     filled_prior = np.where(has_prior, prior, 0)
+    shares = np.stack([_shares(similarity, k) for k in ks], axis=1)
+    distance = (similarity[:, :1] - similarity).astype(np.float64)
     for temperature in temperatures:
-        weights = np.exp((similarity - similarity[:, :1]) / temperature)[:, :, None] * known
-        masses, sums = _from_zero(weights), _from_zero(weights * filled)
-        for k in ks:
-            mass, total = _nearest(masses, similarity, k), _nearest(sums, similarity, k)
+        weights = np.exp(-distance / temperature)[:, None] * shares
+        masses, sums = weights @ known, weights @ filled
+        for at, k in enumerate(ks):
             for shrinkage in shrinkages:
-                below = mass + shrinkage * has_prior
-                above = total + shrinkage * filled_prior
-                mean = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+                of_prior = max(shrinkage, _LEAST) * has_prior
+                below, above = masses[:, at] + of_prior, sums[:, at] + of_prior * filled_prior
+                unknown = np.full_like(above, np.nan)
+                mean = np.divide(above, below, out=unknown, where=below >= _LEAST)
                 yield Kernel(k, temperature, shrinkage), mean.astype(np.float32)
 
 
-def _from_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Running sums over the neighbours, [n, K + 1, m]: none of them first."""
-    running = np.zeros((values.shape[0], values.shape[1] + 1, values.shape[2]))
-    np.cumsum(values, axis=1, out=running[:, 1:])
-    return running
+def n_counting(similarity: Float32Array, k: int) -> Int64Array:
+    """How many neighbours count [n]: those nearer than the k-th or as near."""
+    k = min(k, similarity.shape[1])
+    return (similarity >= similarity[:, k - 1 : k] - TIED).sum(axis=1)
 
 
-def _nearest(running: NDArray[np.float64], similarity: Float32Array, k: int) -> NDArray[np.float64]:
-    """The sums over the k nearest, [n, m], ties at the k-th place shared."""
+def batches(rows: Int64Array, n_neighbours: int, n_experts: int) -> list[Int64Array]:
+    """The rows in batches of which the neighbours' scores are at most `CELLS`, or of one row."""
+    n = max(1, CELLS // (n_neighbours * n_experts))
+    return [rows[start : start + n] for start in range(0, len(rows), n)]
+
+
+def _shares(similarity: Float32Array, k: int) -> NDArray[np.float64]:
+    """How much of each neighbour [n, K] is among the k nearest: those tied at the k-th share."""
     k = min(k, similarity.shape[1])
     last = similarity[:, k - 1 : k]
-    n_nearer = (similarity > last + TIED).sum(axis=1)
-    n_tied = (similarity >= last - TIED).sum(axis=1) - n_nearer
-    rows = np.arange(len(running))
-    nearer = running[rows, n_nearer]
-    tied = running[rows, n_nearer + n_tied] - nearer
-    return nearer + ((k - n_nearer) / n_tied)[:, None] * tied
+    is_nearer = similarity > last + TIED
+    is_tied = (similarity >= last - TIED) & ~is_nearer
+    n_left = k - is_nearer.sum(axis=1, keepdims=True)
+    return is_nearer + is_tied * (n_left / is_tied.sum(axis=1, keepdims=True))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routers.index import FlatIndex
-from routers.kernel import Kernel, kernel_grid
+from routers.kernel import Kernel, batches, kernel_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +27,6 @@ TEMPERATURES = (0.05, 0.1, 0.15, 0.2, 0.3, 100.0)
 SHRINKAGES = (0.5, 2.0, 5.0, 10.0)
 SPARE = 16
 """Neighbours searched beyond k, for those that are as near as the k-th."""
-CELLS = 1 << 22
-"""Cells of neighbours' targets worked on at one time: 16 MiB of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def choose_kernel(
         held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         index = FlatIndex(embeddings[others])
         k = min(max(grid.ks) + SPARE, index.size)
-        for rows in np.array_split(held, 1 + len(held) * k * targets.shape[1] // CELLS):
+        for rows in batches(held, k, targets.shape[1]):
             similarity, ids = index.top_k(embeddings[rows], k)
             means = kernel_grid(
                 similarity,

@@ -28,11 +28,11 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
@@ -40,10 +40,10 @@ import numpy as np
 from composer.errors import ConfigError, RoutingError
 from composer.suggest import suggest
 from composer.types import Evidence, Scores
-from routers.artefact import load_artefact, save_artefact
+from routers.artefact import discard_artefact, load_artefact, save_artefact
 from routers.features import LEXICAL_SHARE, Features
 from routers.index import FlatIndex
-from routers.kernel import Kernel, kernel_means
+from routers.kernel import Kernel, batches, kernel_means, n_counting
 from routers.kernel_choice import SPARE, Grid, choose_kernel
 
 if TYPE_CHECKING:
@@ -53,9 +53,16 @@ if TYPE_CHECKING:
     from routers.index import Int64Array
 
 Targets = Literal["scores", "successes"]
-CHUNK = 256
 SHOWN = 5
 """Neighbours in the evidence."""
+SAME = 0.99
+"""Cosine of a text's embeddings by one encoder, run on whatever machine: at least so much."""
+_RANGES: Mapping[str, tuple[str, tuple[type, ...], float]] = {
+    "k": ("a whole number", (int,), 1),
+    "temperature": ("a number", (int, float), 1e-6),
+    "shrinkage": ("a number", (int, float), 0),
+}
+_DID: Mapping[str, str] = {"scores": "scored {:.2f}", "successes": "had {:.2f} of the successes"}
 
 
 class NeighboursRouter:
@@ -86,16 +93,9 @@ class NeighboursRouter:
         targets: Targets = "scores",
         lexical_share: float = LEXICAL_SHARE,
     ) -> None:
-        for setting, value, least in (
-            ("k", k, 1),
-            ("temperature", temperature, 1e-6),
-            ("shrinkage", shrinkage, 0),
-        ):
-            if value is not None and not value >= least:
-                raise ConfigError(
-                    f"router 'neighbours': {setting!r} is {value!r}; give {least} or more, or "
-                    "leave it out"
-                )
+        self._given = {"k": k, "temperature": temperature, "shrinkage": shrinkage}
+        for setting, value in self._given.items():
+            _check(setting, value)
         if targets not in get_args(Targets):
             raise ConfigError(
                 f"router 'neighbours' has no targets {targets!r}; "
@@ -103,7 +103,6 @@ class NeighboursRouter:
             )
         self._encoder = encoder
         self._features = Features(encoder, lexical_share)
-        self._given = {"k": k, "temperature": temperature, "shrinkage": shrinkage}
         self._targets: Targets = targets
         self._fitted: _Fitted | None = None
 
@@ -113,40 +112,35 @@ class NeighboursRouter:
         Raises:
             ConfigError: Nothing is known of an expert.
         """
-        known = table.rows(np.asarray((~np.isnan(table.score)).any(axis=1)))
-        targets = known.score
+        score = table.score.astype(np.float64)
         if self._targets == "successes":
-            sums = np.nansum(targets, axis=1)
-            known, targets = known.rows(sums > 0), targets[sums > 0] / sums[sums > 0, None]
-        for name, column in zip(table.names, targets.T, strict=True):
+            sums = np.nansum(score, axis=1, keepdims=True)
+            score = np.divide(score, sums, out=np.full_like(score, np.nan), where=sums > 0)
+        # By their ids: the order of the rows must not matter, not even where cosines are equal.
+        by_id = sorted(range(len(score)), key=lambda row: table.queries[row].id)
+        table = replace(table, score=score.astype(np.float32)).rows(by_id)
+        known = table.rows(np.asarray((~np.isnan(table.score)).any(axis=1)))
+        for name, column in zip(known.names, known.score.T, strict=True):
             if np.isnan(column).all():
                 raise ConfigError(
                     f"router 'neighbours': no outcome of {name!r} to learn from; leave it out"
                 )
         prompts = [query.prompt for query in known.queries]
-        features = Features(self._encoder, self._features.lexical_share).fit(sorted(prompts))
+        features = Features(self._encoder, self._features.lexical_share).fit(prompts)
         embeddings = features.encode(prompts)
-        prior = replace(known, score=targets).macro_means().astype(np.float32)
-        # By their ids: the order of the rows must not matter, not even where cosines are equal.
-        order = np.argsort(np.array([query.id for query in known.queries]), kind="stable")
+        prior = known.macro_means().astype(np.float32)
         kernel = choose_kernel(
-            embeddings[order],
-            targets[order],
+            embeddings,
+            known.score,
             prior,
-            known.category_codes[order],
-            known.folds(salt="neighbours")[order],
+            known.category_codes,
+            known.folds(salt="neighbours"),
             self._grid(),
         )
-        queries = [known.queries[int(row)] for row in order]
+        ids = tuple(query.id for query in known.queries)
         self._features = features
         self._fitted = _Fitted(
-            table.names,
-            tuple(query.id for query in queries),
-            tuple(query.prompt for query in queries),
-            embeddings[order],
-            targets[order],
-            prior,
-            kernel,
+            known.names, ids, tuple(prompts), embeddings, known.score, prior, kernel, self._targets
         )
         return self
 
@@ -171,20 +165,15 @@ class NeighboursRouter:
         embedded = self._features.encode([query.text for query in queries])
         k = min(fitted.kernel.k + SPARE, fitted.index.size)
         similarity, ids = fitted.index.top_k(embedded, k)
-        quality = np.concatenate(
-            [
-                kernel_means(
-                    similarity[rows], fitted.targets[ids[rows]], fitted.prior, fitted.kernel
-                )
-                for start in range(0, len(queries), CHUNK)
-                for rows in [slice(start, start + CHUNK)]
-            ]
-        )
+        quality = [
+            kernel_means(similarity[rows], fitted.targets[ids[rows]], fitted.prior, fitted.kernel)
+            for rows in batches(np.arange(len(queries)), k, len(fitted.experts))
+        ]
 
         def explain(query: int, expert: int) -> Evidence:
             return fitted.explain(similarity[query], ids[query], expert)
 
-        return Scores(fitted.experts, np.clip(quality, 0, 1), explain)
+        return Scores(fitted.experts, np.clip(np.concatenate(quality), 0, 1), explain)
 
     def save(self, folder: Path) -> None:
         """Write what it is and what it has learned; the encoder is not part of it.
@@ -203,11 +192,9 @@ class NeighboursRouter:
             "ids": fitted.ids,
             "prompts": fitted.prompts,
         }
-        arrays = {
-            "embeddings": fitted.embeddings,
-            "targets": fitted.targets,
-            "prior": fitted.prior,
-        }
+        arrays = {"embeddings": fitted.embeddings, "targets": fitted.targets, "prior": fitted.prior}
+        # An old router must not be read with the new one's words, should this end half way.
+        discard_artefact(folder)
         self._features.save(folder)
         save_artefact(folder, self.name, meta, arrays)
 
@@ -222,11 +209,10 @@ class NeighboursRouter:
         embeddings, share = arrays["embeddings"], meta["lexical_share"]
         router = cls(encoder, **meta["given"], targets=meta["targets"], lexical_share=share)
         router._features = Features.load(folder, encoder, share)
-        dimension = router._features.encode([""]).shape[1]
-        if dimension != embeddings.shape[1]:
+        anew = router._features.encode(meta["prompts"][:1])
+        if anew.shape[1] != embeddings.shape[1] or anew[0] @ embeddings[0] < SAME:
             raise ConfigError(
-                f"{folder}: was fitted on embeddings of {embeddings.shape[1]} numbers, and its "
-                f"encoder gives {dimension}; name the encoder it was fitted with, or fit it again"
+                f"{folder}: was fitted with another encoder; name that one, or fit it again"
             )
         router._fitted = _Fitted(
             tuple(meta["experts"]),
@@ -236,6 +222,7 @@ class NeighboursRouter:
             arrays["targets"],
             arrays["prior"],
             Kernel(**meta["kernel"]),
+            meta["targets"],
         )
         return router
 
@@ -260,6 +247,7 @@ class _Fitted:
     prior: Float32Array
     """[m], each expert's mean."""
     kernel: Kernel
+    kind: Targets
 
     @cached_property
     def index(self) -> FlatIndex:
@@ -267,28 +255,45 @@ class _Fitted:
         return FlatIndex(self.embeddings)
 
     def explain(self, similarity: Float32Array, ids: Int64Array, expert: int) -> Evidence:
-        """Why an expert got its score, by the nearest neighbours for which it is known."""
+        """Why an expert got its score, by the nearest that count for which it is known."""
+        n = int(n_counting(similarity[None], self.kernel.k)[0])
         known = [
             (float(cosine), int(i))
-            for cosine, i in zip(similarity, ids, strict=True)
+            for cosine, i in zip(similarity[:n], ids[:n], strict=True)
             if not np.isnan(self.targets[i, expert])
         ]
+        if not known:
+            name, mean = self.experts[expert], self.prior[expert]
+            return Evidence(
+                f"none of {n} neighbours tells of {name!r}; its overall mean {mean:.2f}"
+            )
         shown = [
             {
                 "id": self.ids[i],
-                "prompt": shorten(self.prompts[i], 200, placeholder="..."),
+                "prompt": _shortened(self.prompts[i], 200),
                 "similarity": round(cosine, 4),
-                "score": float(self.targets[i, expert]),
+                "target": float(self.targets[i, expert]),
             }
             for cosine, i in known[:SHOWN]
         ]
-        name = self.experts[expert]
-        if not known:
-            return Evidence(f"no neighbour tells of {name!r}; its overall mean")
         cosine, i = known[0]
-        text = shorten(self.prompts[i], 60, placeholder="...")
         return Evidence(
-            f"scored {self.targets[i, expert]:.2f} on the nearest recorded query {text!r}, "
-            f"cosine {cosine:.2f}, of {min(self.kernel.k, len(self.ids))} that count",
+            f"{_DID[self.kind].format(self.targets[i, expert])} on the nearest recorded query "
+            f"{_shortened(self.prompts[i], 60)!r}, cosine {cosine:.2f}, of {n} that count",
             {"neighbours": shown, "kernel": asdict(self.kernel)},
         )
+
+
+def _check(setting: str, value: float | None) -> None:
+    kind, types, least = _RANGES[setting]
+    if value is not None and not (type(value) in types and least <= value < math.inf):
+        raise ConfigError(
+            f"router 'neighbours': {setting!r} is {value!r}; give {kind} from {least}, or "
+            "leave it out"
+        )
+
+
+def _shortened(text: str, width: int) -> str:
+    """One line of at most so many characters; not by words, which not all languages part."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."

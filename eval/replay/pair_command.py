@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -88,13 +89,13 @@ def pair_command(
                 on_draw=bars.on_rows(name, seeds),
             )
             rows.append(row)
-    strong_score, weak_score = (float(x) for x in draws[0].judged.score.mean(axis=0))
+    strong_score, weak_score = np.mean([d.judged.score.mean(axis=0) for d in draws], axis=0)
     as_json = {
         "dataset": table.name,
         "strong": strong,
         "weak": weak,
-        "strong_accuracy": strong_score,
-        "weak_accuracy": weak_score,
+        "strong_accuracy": float(strong_score),
+        "weak_accuracy": float(weak_score),
         "rows": [row.to_json() for row in rows],
     }
     if run is not None:
