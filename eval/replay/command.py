@@ -10,6 +10,7 @@ import typer
 from composer.backends.sources import cache_dir
 from composer.outcomes import OutcomeTable, read_table, save_table
 from eval.progress import Bars, open_bars
+from eval.replay.fits import Fits
 from eval.replay.methods import all_methods, make_method, split_names
 from eval.replay.output import Output, print_rows
 from eval.replay.parts import make_parts
@@ -79,7 +80,8 @@ def replay_command(
     with open_bars() as bars:
         encoder = make_encoder(bars)
         names = split_names(methods) or all_methods(table)
-        chosen = [make_method(name, encoder) for name in dict.fromkeys([*names, *REFERENCES])]
+        fits = Fits()
+        chosen = [make_method(name, encoder, fits) for name in dict.fromkeys([*names, *REFERENCES])]
         run = None
         if out is not None:
             options = {

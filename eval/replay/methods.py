@@ -22,8 +22,9 @@ import yaml
 from composer.aggregators import make_aggregator
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable
-from composer.protocols import Encoder
+from composer.protocols import Encoder, FittedRouter
 from composer.suggest import unknown_name
+from eval.replay.fits import Fits
 from eval.replay.judged import Judged
 from eval.replay.ladder import LADDER, fixed
 from eval.replay.parts import Round
@@ -83,8 +84,13 @@ def _with_variants(names: Iterable[str]) -> list[str]:
     return [name + settings for name in names for settings in ("", *VARIANTS.get(name, ()))]
 
 
-def make_method(name: str, encoder: Encoder) -> Method:
+def make_method(name: str, encoder: Encoder, fits: Fits | None = None) -> Method:
     """The method of a name.
+
+    Args:
+        name: See the module.
+        encoder: What routers embed queries with.
+        fits: Shared by methods that are judged together; None: the method's own.
 
     Raises:
         ConfigError: There is none, or a setting is unknown or wrong.
@@ -96,12 +102,13 @@ def make_method(name: str, encoder: Encoder) -> Method:
             knows_category=name.startswith("category"),
             in_hindsight=name == "category-hindsight",
         )
+    fits = Fits() if fits is None else fits
     first, *rest = re.split(_PLUS, name, maxsplit=1)
     kind, settings = parse(first)
     if rest:
-        return _composed(name, kind, settings, rest[0], encoder)
+        return _composed(name, first, rest[0], encoder, fits)
     if kind in AGGREGATORS:
-        return _composed(name, "prior", {}, first, encoder)
+        return _composed(name, "prior", first, encoder, fits)
     if kind == "fixed":
         if settings.keys() != {"expert"}:
             raise ConfigError("method 'fixed' needs one setting: fixed[expert=NAME]")
@@ -109,9 +116,7 @@ def make_method(name: str, encoder: Encoder) -> Method:
         expert = first.partition("=")[2].removesuffix("]").strip()
         return Method(f"fixed[expert={expert}]", _rung(partial(fixed, expert=expert)))
     check_is_router(kind, [*LADDER, "fixed", *FITTED, *AGGREGATORS])
-    make = partial(make_fitted_router, kind, settings, encoder=encoder)
-    make()
-    return Method(name, partial(judge, Composition(name, make)))
+    return Method(name, partial(judge, Composition(name, _fitting(first, encoder, fits))))
 
 
 def check_is_router(kind: str, known: Sequence[str]) -> None:
@@ -138,11 +143,18 @@ def _rung(run: Callable[[Round], Judged]) -> Judge:
     return judge_rung
 
 
-def _composed(
-    name: str, router: str, router_settings: Mapping[str, Any], text: str, encoder: Encoder
-) -> Method:
-    if router not in FITTED:
-        raise ConfigError(f"method {name!r}: {unknown_name('router', router, FITTED)}")
+def _fitting(text: str, encoder: Encoder, fits: Fits) -> Callable[[OutcomeTable], FittedRouter]:
+    """What fits a router; its settings are checked now."""
+    kind, settings = parse(text)
+    make = partial(make_fitted_router, kind, settings, encoder=encoder)
+    make()
+    return partial(fits.fit, text, make)
+
+
+def _composed(name: str, router: str, text: str, encoder: Encoder, fits: Fits) -> Method:
+    kind, _ = parse(router)
+    if kind not in FITTED:
+        raise ConfigError(f"method {name!r}: {unknown_name('router', kind, FITTED)}")
     aggregator, settings = parse(text)
     if aggregator not in AGGREGATORS:
         raise ConfigError(unknown_name("aggregator to replay", aggregator, AGGREGATORS))
@@ -150,12 +162,10 @@ def _composed(
     k = 1_000_000 if k == "all" else k
     if type(k) is not int or k < 1:
         raise ConfigError(f"method {name!r}: 'k' is {k!r}; give a whole number from 1, or 'all'")
-    kind, fixed_settings = AGGREGATORS[aggregator]
+    aggregator, fixed_settings = AGGREGATORS[aggregator]
     settings = {**fixed_settings, **settings}
-    make_aggregator(kind, settings)
-    make = partial(make_fitted_router, router, router_settings, encoder=encoder)
-    make()
-    composition = Composition(name, make, k, kind, settings)
+    make_aggregator(aggregator, settings)
+    composition = Composition(name, _fitting(router, encoder, fits), k, aggregator, settings)
     return Method(name, partial(judge, composition), reads_answers=True)
 
 

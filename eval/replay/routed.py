@@ -21,7 +21,8 @@ class Composition:
     """What a method's name says: a router, how many experts are asked, and an aggregator."""
 
     method: str
-    make_router: Callable[[], FittedRouter]
+    fit_router: Callable[[OutcomeTable], FittedRouter]
+    """A router that has learned from the table."""
     k: int = 1
     aggregator: str = "best"
     """A name in `composer.aggregators.AGGREGATORS`."""
@@ -53,7 +54,7 @@ def judge(
         ComposerError: The router cannot be fitted, or does not score these queries.
     """
     table = each.judged
-    router = composition.make_router().fit(each.train)
+    router = composition.fit_router(each.train)
     queries = table.to_queries(with_category=known_category)
     scores = router.score(queries, [None] * len(queries))
     k = min(composition.k, len(table.names))

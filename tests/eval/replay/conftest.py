@@ -65,7 +65,7 @@ class SpyRouter:
 
     def method(self, **options: Any) -> Method:
         """Itself as a method named `spy`."""
-        return Method("spy", partial(judge, Composition("spy", lambda: self, **options)))
+        return Method("spy", partial(judge, Composition("spy", self.fit, **options)))
 
 
 @pytest.fixture
