@@ -16,7 +16,7 @@ from eval.replay.output import Output, print_rows
 from eval.replay.parts import make_parts
 from eval.replay.run import REFERENCES, Replay, replay
 from eval.replay.run_folder import make_manifest, open_run, write_json
-from routers.encoder import CachedEncoder, SentenceEncoder
+from routers.encoder import MINILM, CachedEncoder, SentenceEncoder
 
 Folder = Annotated[
     Path,
@@ -25,6 +25,14 @@ Folder = Annotated[
 Experts = Annotated[str, typer.Option(help="A sub-pool: names that commas separate. Default: all.")]
 Categories = Annotated[
     str, typer.Option(help="Judge on these categories only; fitting still uses all of train.")
+]
+EncoderSource = Annotated[
+    str,
+    typer.Option(
+        "--encoder",
+        help="What routers embed prompts with: a sentence-transformers model, as "
+        "package:NAME/FOLDER, a folder, or a hub id.",
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -60,6 +68,7 @@ def replay_command(
         typer.Option("--partial", help="Have the models as well that were not asked everything."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the resampling behind the intervals.")] = 0,
+    encoder_source: EncoderSource = MINILM,
     out: Out = None,
     output: OutputOption = "table",
 ) -> None:
@@ -78,7 +87,7 @@ def replay_command(
         table = table.deduplicated()
     parts = make_parts(table, out_of_fold=out_of_fold, categories=split_names(categories))
     with open_bars() as bars:
-        encoder = make_encoder(bars)
+        encoder = make_encoder(encoder_source, bars)
         names = split_names(methods) or all_methods(table)
         fits = Fits()
         chosen = [make_method(name, encoder, fits) for name in dict.fromkeys([*names, *REFERENCES])]
@@ -116,10 +125,12 @@ def read_outcomes(folder: Path, *, experts: str, partial: bool) -> OutcomeTable:
     return table.with_experts(split_names(experts)) if experts else table
 
 
-def make_encoder(bars: Bars) -> CachedEncoder:
-    """The default encoder, its embeddings kept in the user's cache, its progress shown."""
+def make_encoder(source: str, bars: Bars) -> CachedEncoder:
+    """A sentence encoder, its embeddings kept in the user's cache, its progress shown."""
     folder = cache_dir() / "embeddings"
-    return CachedEncoder(SentenceEncoder(hashes=folder), folder, on_progress=bars.on_embedded)
+    return CachedEncoder(
+        SentenceEncoder(source, hashes=folder), folder, on_progress=bars.on_embedded
+    )
 
 
 def _to_json(table: OutcomeTable, found: Replay) -> dict[str, Any]:

@@ -14,11 +14,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from eval.progress import open_bars
-from eval.replay.command import Folder, Out, OutputOption, make_encoder, read_outcomes
+from eval.replay.command import (
+    EncoderSource,
+    Folder,
+    Out,
+    OutputOption,
+    make_encoder,
+    read_outcomes,
+)
 from eval.replay.methods import split_names
 from eval.replay.output import Output, number, with_interval
 from eval.replay.pair import PairRow, check_method, judge_pair, make_draws, pair_methods
 from eval.replay.run_folder import make_manifest, open_run, write_json
+from routers.encoder import MINILM
 
 COLUMNS = ("method", "category", "labels", "seeds", "n", "APGR [95 %]", "CPT(50 %)", "CPT(80 %)")
 
@@ -40,6 +48,7 @@ def pair_command(
     known_category: Annotated[
         bool, typer.Option("--known-category", help="Tell routers each question's category.")
     ] = False,
+    encoder_source: EncoderSource = MINILM,
     out: Out = None,
     output: OutputOption = "table",
 ) -> None:
@@ -64,7 +73,7 @@ def pair_command(
     rows: list[PairRow] = []
     names = list(dict.fromkeys(split_names(methods))) or pair_methods()
     with open_bars() as bars:
-        encoder = make_encoder(bars)
+        encoder = make_encoder(encoder_source, bars)
         for name in names:
             check_method(name, encoder)
         run = None
