@@ -98,7 +98,7 @@ def replay_command(
                 "known_category": known_category,
                 "out_of_fold": out_of_fold,
                 "seed": seed,
-                "encoder": encoder.identity,
+                "encoder": f"{encoder_source}, {encoder.identity[:12]}",
             }
             run = open_run(out, make_manifest("replay", table, options))
             save_table(table, run.path / "table")

@@ -85,7 +85,7 @@ def pair_command(
                 "prefix": category_prefix,
                 "seeds": seeds,
                 "known_category": known_category,
-                "encoder": encoder.identity,
+                "encoder": f"{encoder_source}, {encoder.identity[:12]}",
             }
             run = open_run(out, make_manifest("pair", table, options))
         for name in names:
