@@ -28,6 +28,8 @@ from eval.metrics import (
     strong_weak_curve,
 )
 from eval.replay.methods import ROUTERS, check_is_router, parse
+from eval.replay.pair_folder import load_preference, save_preference
+from eval.replay.run_folder import RunFolder
 from routers import FITTED, make_fitted_router
 
 if TYPE_CHECKING:
@@ -142,6 +144,7 @@ def judge_pair(
     prefix: str = "",
     known_category: bool = False,
     n_resamples: int = 2000,
+    run: RunFolder | None = None,
     on_draw: Callable[[], None] = lambda: None,
 ) -> PairRow:
     """One method's row.
@@ -153,6 +156,7 @@ def judge_pair(
         prefix: Said in the row.
         known_category: Tell the router the categories.
         n_resamples: Behind the interval.
+        run: Where preferences are kept, and found again; None: nowhere.
         on_draw: Called after each draw.
 
     Raises:
@@ -164,12 +168,17 @@ def judge_pair(
     categories = {category: i for i, category in enumerate(names)}
     told = known_category or name == "category-expert"
     runs: list[StrongWeakRun] = []
-    for draw in draws:
+    for seed, draw in enumerate(draws):
         queries = draw.judged.queries
         strong, weak = draw.judged.score.T.astype(np.float64)
+        preference = None if run is None else load_preference(run, seed, name)
+        if preference is None:
+            preference = _preference(name, draw, encoder, known_category=told)
+            if run is not None:
+                save_preference(run, seed, name, draw.judged, preference)
         runs.append(
             StrongWeakRun(
-                _preference(name, draw, encoder, known_category=told),
+                preference,
                 strong,
                 weak,
                 np.array([number[query.id] for query in queries]),

@@ -95,6 +95,7 @@ def pair_command(
                 encoder,
                 prefix=category_prefix,
                 known_category=known_category,
+                run=run,
                 on_draw=bars.on_rows(name, seeds),
             )
             rows.append(row)

@@ -39,7 +39,7 @@ class RunFolder:
 
     def load(self, part: str, method: str) -> Judged | None:
         """A method's decisions on a part, if a run has finished it."""
-        lines, done = self._files(part, method)
+        lines, done = self.files(part, method)
         if not done.exists():
             return None
         about = json.loads(done.read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ class RunFolder:
 
     def save(self, part: str, judged: Judged) -> None:
         """Keep a method's decisions on a part."""
-        lines, done = self._files(part, judged.method)
+        lines, done = self.files(part, judged.method)
         lines.parent.mkdir(parents=True, exist_ok=True)
         texts = [json.dumps(_to_line(decision)) + "\n" for decision in judged.decisions]
         lines.write_text("".join(texts), encoding="utf-8")
@@ -59,7 +59,8 @@ class RunFolder:
             np.save(lines.with_suffix(".npy"), judged.quality, allow_pickle=False)
         write_json(done, {"settings": judged.settings})
 
-    def _files(self, part: str, method: str) -> tuple[Path, Path]:
+    def files(self, part: str, method: str) -> tuple[Path, Path]:
+        """Where a method's lines on a part are, and what says that they are done."""
         # A method's name holds its settings, and those may hold a slash; so may a split's name.
         split, name = (quote(each, safe="+[]=,-_") for each in (part, method))
         folder = self.path / "decisions" / split

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from composer.errors import ConfigError
 from eval.metrics import apgr, cpt, strong_weak_curve
 from eval.replay.pair import Draw, PairRow, check_method, judge_pair, make_draws, pair_methods
+from eval.replay.run_folder import make_manifest, open_run
 from routers.encoder import HashingEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from composer.outcomes import OutcomeTable
+    from composer.types import Float32Array
     from tests.eval.replay.conftest import MakeTable
 
 ENCODER = HashingEncoder(32)
@@ -279,3 +282,45 @@ def test_every_method_that_is_run_by_default_is_one():
     for name in pair_methods():
         check_method(name, ENCODER)
     assert pair_methods() == ["random", "category-expert", "neighbours", "oracle"]
+
+
+class CountingEncoder(HashingEncoder):
+    """Counts the texts that it embeds."""
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.n = 0
+
+    def encode(self, texts: Sequence[str]) -> Float32Array:
+        self.n += len(texts)
+        return super().encode(texts)
+
+
+def test_an_interrupted_run_goes_on_with_the_draw_it_stopped_at(
+    subjects: OutcomeTable, tmp_path: Path
+):
+    draws, name = make_draws(subjects, **PAIR, n_seeds=3), "neighbours[lexical_share=0]"
+    run = open_run(tmp_path / "run", make_manifest("pair", subjects, {}))
+    steps = iter([None])
+    with pytest.raises(StopIteration):
+        judged(name, draws, run=run, on_draw=lambda: next(steps))
+    encoder = CountingEncoder()
+
+    resumed = judge_pair(name, draws, encoder, n_resamples=100, run=run)
+
+    assert encoder.n == 90
+    assert resumed.to_json() == judged(name, draws).to_json()
+
+
+def test_each_judged_question_of_each_draw_is_a_line(subjects: OutcomeTable, tmp_path: Path):
+    draws = make_draws(subjects, **PAIR, n_seeds=2)
+    run = open_run(tmp_path / "run", make_manifest("pair", subjects, {}))
+
+    judged("category-expert", draws, run=run)
+
+    for seed, draw in enumerate(draws):
+        file = tmp_path / "run" / "decisions" / f"seed-{seed}" / "category-expert.jsonl"
+        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        assert [line["query_id"] for line in lines] == ids(draw.judged)
+        assert [[line["strong"], line["weak"]] for line in lines] == draw.judged.score.tolist()
+        assert len({line["preference"] for line in lines}) == 3
