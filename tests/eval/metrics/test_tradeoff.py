@@ -114,7 +114,8 @@ def test_the_hull_bends_down_and_its_corners_are_configurations(points: Points):
     assert set(zip(x.tolist(), y.tolist(), strict=True)) <= set(points)
     assert (np.diff(x) > 0).all()
     assert (np.diff(y) > 0).all()
-    assert (np.diff(np.diff(y) / np.diff(x)) < 0).all()
+    # Three points of a line, up to rounding, may all be kept.
+    assert (np.diff(np.diff(y) / np.diff(x)) < 1e-12).all()
 
 
 @unhurried
