@@ -8,12 +8,12 @@ import sys
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from composer.errors import ComposerError, ConfigError
 from composer.suggest import unknown_name
 from eval.bench import BENCHES
+from eval.console import stdout_console
 from eval.datasets.command import import_outcomes
 from eval.demo import demonstrate
 from eval.lint import lint
@@ -41,7 +41,7 @@ def bench(
     table = Table("figure", "value", title=f"{name}: {result['machine']['cpu']}")
     for key, value in result["figures"].items():
         table.add_row(key, f"{value:.4g}")
-    Console().print(table)
+    stdout_console().print(table)
 
 
 app.command("import")(import_outcomes)

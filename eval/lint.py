@@ -10,13 +10,11 @@ from typing import Annotated, Literal
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from composer.outcomes.lint import Finding, lint_folder
-
-PIPED_WIDTH = 160
-"""Columns of a table that goes to a file or another program."""
+from eval.console import stdout_console
 
 
 def lint(
@@ -54,9 +52,7 @@ def lint(
 
 
 def _show(findings: tuple[Finding, ...]) -> None:
-    console = Console(
-        width=None if sys.stdout.isatty() else PIPED_WIDTH, markup=False, highlight=False
-    )
+    console = stdout_console()
     if not findings:
         console.print("nothing odd")
         return
@@ -65,8 +61,8 @@ def _show(findings: tuple[Finding, ...]) -> None:
         table.add_row(
             finding.severity,
             finding.kind,
-            finding.message,
+            escape(finding.message),
             f"{finding.n_rows:,}" if finding.n_rows else "",
-            ", ".join(finding.rows[:2]),
+            escape(", ".join(finding.rows[:2])),
         )
     console.print(table)

@@ -19,6 +19,7 @@ from rich.table import Table
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable
 from composer.suggest import unknown_name
+from eval.console import stdout_console
 from eval.datasets import IMPORTERS, Importer, Options, Source
 from eval.datasets.imported import DEFAULTS
 from eval.datasets.writer import check_destination, source_note, write_folder
@@ -156,4 +157,4 @@ def _summarise(table: OutcomeTable, folder: Path, output: str) -> None:
     shown.add_row("models", str(len(table.names)))
     shown.add_row("missing cells", f"{missing} of {table.score.size}")
     typer.echo(folder)
-    Console().print(shown)
+    stdout_console().print(shown)

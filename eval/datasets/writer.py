@@ -13,19 +13,13 @@ from typing import Any
 
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable, RecordedExpert, RecordedQuery, read_folder
+from composer.outcomes.cells import AMOUNTS
 from composer.outcomes.lines import MODELS, OUTCOMES, PARTIAL, QUERIES, RESPONSES
 from eval.datasets.imported import Imported, Outcome
 
 SOURCE = "SOURCE.md"
 WRITTEN = frozenset({QUERIES, MODELS, OUTCOMES, PARTIAL, RESPONSES, SOURCE})
 """The files that a folder of this form may hold; with any other it is never replaced."""
-AMOUNTS = {
-    "cost_usd": "cost",
-    "latency_s": "latency_s",
-    "prompt_tokens": "tokens_in",
-    "completion_tokens": "tokens_out",
-}
-"""The name of each amount in `Details`, and in the lines."""
 
 
 def check_destination(folder: Path, *, force: bool) -> None:
@@ -160,7 +154,7 @@ def _outcome_line(outcome: Outcome) -> dict[str, Any]:
         "model": outcome.model,
         "score": outcome.score,
     }
-    for name, key in AMOUNTS.items():
+    for name, key in AMOUNTS:
         if (value := getattr(outcome.details, name)) is not None:
             line[key] = value
     if outcome.details.has_answer:

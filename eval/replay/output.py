@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eval.console import stdout_console
 from eval.replay.rows import Interval, Row
 
 Output = Literal["table", "json", "markdown"]
-PIPED_WIDTH = 160
-"""Columns of a table that goes to a file or another program."""
 LINE = 200
 """Characters of the longest line of settings."""
 COLUMNS = (
@@ -53,7 +51,7 @@ def print_rows(rows: Sequence[Row], output: Output, as_json: Mapping[str, Any]) 
         table = Table(*COLUMNS, title=escape(split), title_justify="left")
         for row in of_split:
             table.add_row(*map(escape, cells(row)))
-        console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+        console = stdout_console()
         console.print(table)
         for line in describe_settings(of_split):
             console.print(f"[dim]{escape(line)}[/]", soft_wrap=True)

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eval.console import stdout_console
 from eval.progress import open_bars
 from eval.replay.command import (
     EncoderSource,
@@ -125,7 +125,7 @@ def _print(rows: Sequence[PairRow], output: Output, as_json: dict[str, Any]) -> 
     table = Table(*COLUMNS, title=escape(title))
     for row in rows:
         table.add_row(*map(escape, _cells(row)))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    stdout_console().print(table)
 
 
 def _cells(row: PairRow) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from composer.outcomes import OutcomeTable
 from eval.metrics import (
+    ResampledMeans,
     accuracy,
     brier,
     cost_per_1k,
@@ -113,7 +114,7 @@ def make_rows(
     )
     micro_low, micro_high = interval(resampled.micro())
     macro_low, macro_high = interval(resampled.macro())
-    if np.sum(resampled.sizes == 1) > MOST_ALONE * len(table.queries):
+    if not has_intervals(resampled):
         for ends in (micro_low, micro_high, macro_low, macro_high):
             ends[:] = np.nan
     rows: list[Row] = []
@@ -148,6 +149,11 @@ def make_rows(
             )
         )
     return rows
+
+
+def has_intervals(resampled: ResampledMeans) -> bool:
+    """Whether intervals of resampled means are given: see `MOST_ALONE`."""
+    return bool(np.sum(resampled.sizes == 1) <= MOST_ALONE * np.sum(resampled.sizes))
 
 
 def _figures(judged: Judged, score: Float64Array, table: OutcomeTable) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from eval.metrics import accuracy, cost_per_1k, interval, resample_means
 from eval.metrics.arrays import Float64Array, Int64Array
-from eval.replay.rows import N_RESAMPLES
+from eval.replay.rows import N_RESAMPLES, has_intervals
 from eval.report.load import JudgedPart
 
 
@@ -22,7 +22,7 @@ class Mean:
     value: float
     low: float
     high: float
-    """The ends of the 95 % interval."""
+    """The ends of the 95 % interval; NaN where too few queries tell of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ def part_means(
 
 def _mean(score: Float64Array, strata: Int64Array | None, seed: int) -> Mean:
     # Alone a column has few distinct values, which makes this quick; and nothing is compared.
-    low, high = interval(resample_means(score[:, None], strata, N_RESAMPLES, seed).micro()[:, 0])
-    n = int(np.count_nonzero(~np.isnan(score)))
-    return Mean(n, accuracy(score), float(low), float(high))
+    resampled = resample_means(score[:, None], strata, N_RESAMPLES, seed)
+    low, high = map(float, interval(resampled.micro()[:, 0]))
+    if not has_intervals(resampled):
+        low = high = np.nan
+    return Mean(int(np.count_nonzero(~np.isnan(score))), accuracy(score), low, high)

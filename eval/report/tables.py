@@ -203,7 +203,7 @@ def _best(by_category: Mapping[str, Sequence[Mean]], code: int) -> float:
 def _category_cell(mean: Mean, n: int, best: float) -> Cell:
     if not mean.n:
         return Cell("-")
-    text = f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+    text = f"{mean.value:.3f} [{number(mean.low, '.3f')}, {number(mean.high, '.3f')}]"
     return Cell(text if mean.n == n else f"{text} (n = {mean.n:,})", mean.value == best)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from eval.report.looks import GREY, is_reference, ladder_place, make_looks
 from eval.report.means import part_means
 from eval.report.tables import excerpt
 from eval.report.worst import regrets, worst_queries
+from tests.eval.report.conftest import make_run, make_table
 
 ROOM = Box(0, 0, 400, 300)
 PLACES = st.tuples(st.floats(0, 400), st.floats(0, 300))
@@ -176,3 +179,20 @@ def test_a_long_text_is_cut():
     assert text.startswith("first line second line xxx")
     assert text.endswith("x…")
     assert len(text) == 240
+
+
+def test_a_category_of_one_query_has_a_mean_and_no_interval(tmp_path: Path):
+    table = make_table()
+    alone = replace(table.queries[-1], category="chess")
+    make_run(tmp_path / "run", replace(table, queries=(*table.queries[:-1], alone)))
+    (run,) = load_runs([tmp_path / "run"])
+    assert isinstance(run, ReplayRun)
+
+    means = part_means(run.parts[0], seed=0).by_category["oracle"]
+
+    lone = means[run.parts[0].table.categories.index("chess")]
+    assert lone.n == 1
+    assert not math.isnan(lone.value)
+    assert math.isnan(lone.low)
+    assert math.isnan(lone.high)
+    assert all(mean.low <= mean.value <= mean.high for mean in means if mean is not lone)

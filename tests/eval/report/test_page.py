@@ -291,3 +291,16 @@ def test_the_same_runs_make_the_same_page(run: Path, pair: Path, page: Page, htm
 
     assert again == page
     assert to_html(again) == html
+
+
+def test_where_every_query_is_alone_in_its_category_a_page_is_made_without_intervals(
+    tmp_path: Path,
+):
+    table = make_table()
+    queries = tuple(replace(query, category=query.id) for query in table.queries)
+    make_run(tmp_path / "run", replace(table, queries=queries))
+
+    page = make_page(load_runs([tmp_path / "run"]))
+
+    assert "[-, -]" in to_markdown(page)
+    assert "nan" not in to_html(page)
