@@ -12,7 +12,7 @@ import numpy as np
 
 from composer.errors import ConfigError
 from composer.suggest import unknown_name
-from composer.types import Message, Query
+from composer.types import Annotation, Message, Query
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +41,8 @@ class RecordedQuery:
     reference: str | None = None
     flags: frozenset[str] = frozenset()
     """Why it is reported apart: `in_train`, `contaminated`; none: an ordinary row."""
+    annotation: Annotation | None = None
+    """What experts said of it for routers that asked; None: nobody was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class RecordedExpert:
     output_usd_per_mtok: float | None = None
     is_partial: bool = False
     """It was not asked everything."""
+    description: str = ""
+    """What it is good at, in words; "": not said."""
 
 
 @dataclass(frozen=True, slots=True)
