@@ -53,7 +53,7 @@ class Batch:
 
     def rows(self, wanted: NDArray[np.bool_] | Int64Array) -> Batch:
         """Some of the queries: a mask [n], or numbers in the order wanted."""
-        index = np.arange(len(self), dtype=np.int64)[wanted].tolist()
+        index: list[int] = np.arange(len(self), dtype=np.int64)[wanted].tolist()
         return Batch(
             tuple(self.ids[i] for i in index),
             tuple(self.texts[i] for i in index),
