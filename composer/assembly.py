@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from composer.aggregators import make_aggregator
 from composer.backends import backend_entry
 from composer.backends.sources import cache_dir
 from composer.errors import ConfigError
-from composer.experts import ChooseRule, Composition, Registry, load_experts, unset_secrets
+from composer.experts import (
+    ChooseRule,
+    Composition,
+    Expert,
+    Registry,
+    RouterConfig,
+    load_experts,
+    unset_secrets,
+)
 from composer.orchestrator import Composed, Composer
 from composer.pool.pool import Pool
-from composer.protocols import Aggregator, Encoder
-from routers import make_router
+from composer.protocols import Encoder, FittedRouter, Router
+from composer.suggest import unknown_name
+from composer.types import Message, Query
+from composer.widened import WidenedRouter
+from routers import load_router, make_router
 
 
 def assemble(path: str | Path, *, cache: Path | None = None) -> Composer:
@@ -61,6 +73,25 @@ def composition_problems(registry: Registry) -> list[str]:
     return problems
 
 
+def composition_warnings(registry: Registry) -> list[str]:
+    """What may surprise about compositions that can work, a line each; nothing is loaded.
+
+    Raises:
+        ConfigError: A composition cannot work.
+    """
+    encoder = default_encoder(cache_dir())
+    warnings: list[str] = []
+    for name, composition in registry.compositions.items():
+        router = _compose(name, composition, registry, encoder).router
+        if isinstance(router, WidenedRouter):
+            warnings.append(
+                f"{registry.path}: composition {name!r}: the router from "
+                f"{composition.router.from_!r} was not fitted on {list(router.unknown)}, which are "
+                "asked only where others fail; fit it on their outcomes as well"
+            )
+    return warnings
+
+
 def default_encoder(cache: Path) -> Encoder:
     """The sentence encoder of the starter pool, its embeddings kept on disk."""
     from routers.encoder import CachedEncoder, SentenceEncoder
@@ -70,29 +101,48 @@ def default_encoder(cache: Path) -> Encoder:
 
 def _compose(name: str, composition: Composition, registry: Registry, encoder: Encoder) -> Composed:
     try:
-        router_config = composition.router
-        if router_config.name is None:
-            raise ConfigError(
-                f"router from {router_config.from_!r}: saved routers cannot be read yet; "
-                "give the router's name"
-            )
-        router = make_router(
-            router_config.name, registry.experts, router_config.settings, encoder=encoder
-        )
+        router = _make_router(composition.router, registry, encoder)
         aggregator = make_aggregator(composition.aggregator.name, composition.aggregator.settings)
-        _check_needs(aggregator, registry)
+        what = f"the {aggregator.name} aggregator"
+        _check_needs(what, aggregator.needs, registry.experts.values())
     except ConfigError as exc:
         raise ConfigError(f"composition {name!r}: {exc}") from None
     return Composed(name, router, composition.choose, aggregator)
 
 
-def _check_needs(aggregator: Aggregator, registry: Registry) -> None:
-    """Refuse an aggregator that asks of engines what some of them cannot give."""
-    for expert in registry.experts.values():
+def _make_router(config: RouterConfig, registry: Registry, encoder: Encoder) -> Router:
+    if config.name is not None:
+        return make_router(config.name, registry.experts, config.settings, encoder=encoder)
+    what = f"router from {config.from_!r}"
+    for setting in config.settings:
+        raise ConfigError(f"{what}: its settings were saved with it; remove {setting!r}")
+    router = load_router(registry.path.parent / str(config.from_), encoder=encoder)
+    known = _experts_of(router)
+    if strangers := [name for name in known if name not in registry.experts]:
+        raise ConfigError(
+            f"{what}: was fitted on {strangers}, which are none of the experts "
+            f"{list(registry.experts)}; fit it on outcomes of these, or add those"
+        )
+    asked = router.settings.get("annotator")
+    if asked is not None and asked not in registry.experts:
+        raise ConfigError(f"{what}: {unknown_name('expert', asked, registry.experts)}")
+    if "likelihoods" in router.needs:
+        _check_needs(what, {"continuation"}, [registry.experts[name] for name in known])
+    unknown = [name for name in registry.experts if name not in known]
+    return WidenedRouter(router, unknown) if unknown else router
+
+
+def _experts_of(router: FittedRouter) -> tuple[str, ...]:
+    """The experts that a fitted router scores."""
+    return router.score([Query("experts", (Message("user", "?"),))], [None]).experts
+
+
+def _check_needs(what: str, needs: Collection[str], experts: Iterable[Expert]) -> None:
+    """Refuse what asks of engines that which some of them cannot give."""
+    for expert in experts:
         able = backend_entry(expert.engine).capabilities
-        for need in sorted(aggregator.needs):
+        for need in sorted(needs):
             if not getattr(able, need):
                 raise ConfigError(
-                    f"the {aggregator.name} aggregator needs {need}, which {expert.name!r} "
-                    f"({expert.engine}) cannot give"
+                    f"{what} needs {need}, which {expert.name!r} ({expert.engine}) cannot give"
                 )

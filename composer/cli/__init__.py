@@ -12,8 +12,10 @@ from composer.cli.ask import ask
 from composer.cli.chat import chat
 from composer.cli.doctor import doctor
 from composer.cli.experts import experts
+from composer.cli.fit import fit
 from composer.cli.init import init
 from composer.cli.output import complain
+from composer.cli.profile import profile
 from composer.cli.route import route
 from composer.errors import ComposerError
 
@@ -44,6 +46,8 @@ app = typer.Typer(
 app.command()(ask)
 app.command()(chat)
 app.command()(route)
+app.command()(profile)
+app.command()(fit)
 app.add_typer(experts, name="experts")
 app.command()(init)
 app.command()(doctor)

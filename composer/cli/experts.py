@@ -50,22 +50,25 @@ def list_experts(path: ExpertsPath = None, output: Output = "text") -> None:
 def check(path: ExpertsPath = None) -> None:
     """Say all that is wrong with experts.yaml.
 
-    A line for each problem; nothing is loaded.
+    A line for each problem; no model is loaded. What may surprise is a warning, and not wrong.
 
     composer experts check
 
     composer experts check --experts config/experts.yaml
     """
-    from composer.assembly import composition_problems
+    from composer.assembly import composition_problems, composition_warnings
     from composer.experts import check_experts, load_experts, unset_secrets
 
     file = experts_path(path)
-    problems = check_experts(file)
+    problems, warnings = check_experts(file), list[str]()
     if not problems:
         registry = load_experts(file)
         problems += composition_problems(registry)
+        warnings += [] if problems else composition_warnings(registry)
         problems += unset_secrets(registry)
         problems += source_problems(registry)
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
     for problem in problems:
         complain(problem)
     if problems:

@@ -1,9 +1,11 @@
 """The folder form of an outcome table: gzipped JSON lines that any program can write.
 
-    queries.jsonl.gz           id, prompt, split, [category], [reference], and the flags
+    queries.jsonl.gz           id, prompt, split, [category], [reference], [annotation]: an object,
+                               what experts said of it for routers that asked; and the flags
                                [in_train], [contaminated]: rows that are reported apart
     models.json                a list: name, [params_b], [price_in, price_out] in USD per 1M
-                               tokens, [partial]: it was not asked everything
+                               tokens, [partial]: it was not asked everything, [description]: what
+                               it is good at
     outcomes.jsonl.gz          query_id, model, score in [0, 1], [cost] in USD, [answer] (null: the
                                text held none), [tokens_in, tokens_out], [latency_s]
     outcomes_partial.jsonl.gz  the same, of models marked `partial` (optional)
@@ -37,6 +39,7 @@ from composer.outcomes.lines import (
     read_lines,
 )
 from composer.outcomes.table import OutcomeTable, RecordedExpert, RecordedQuery
+from composer.types import Annotation
 
 FLAGS = ("in_train", "contaminated")
 
@@ -49,6 +52,7 @@ class _Model(TypedDict):
     price_in: NotRequired[Amount | None]
     price_out: NotRequired[Amount | None]
     partial: NotRequired[bool | None]
+    description: NotRequired[Text | None]
 
 
 class _Query(TypedDict):
@@ -57,6 +61,7 @@ class _Query(TypedDict):
     split: Name
     category: NotRequired[Text | None]
     reference: NotRequired[Any]
+    annotation: NotRequired[dict[str, Any] | None]
     in_train: NotRequired[bool | None]
     contaminated: NotRequired[bool | None]
 
@@ -135,6 +140,7 @@ def _read_experts(file: Path) -> tuple[RecordedExpert, ...]:
             model.get("price_in"),
             model.get("price_out"),
             bool(model.get("partial")),
+            model.get("description") or "",
         )
         for model in models
     ]
@@ -150,6 +156,7 @@ def _read_queries(file: Path, on_problem: Callable[[str], None]) -> tuple[Record
         reference = line.get("reference")
         if reference is not None and not isinstance(reference, str):
             reference = json.dumps(reference, ensure_ascii=False)
+        annotation = line.get("annotation")
         queries[line["id"]] = RecordedQuery(
             line["id"],
             line["prompt"],
@@ -157,5 +164,6 @@ def _read_queries(file: Path, on_problem: Callable[[str], None]) -> tuple[Record
             line.get("category"),
             reference,
             frozenset(flag for flag in FLAGS if line.get(flag)),
+            None if annotation is None else Annotation(annotation),
         )
     return tuple(queries.values())

@@ -1,7 +1,8 @@
 """A saved outcome table: a folder of Parquet files, and table.json that says which; never a pickle.
 
     table.json              what the table holds, and the SHA-256 of each file
-    queries-HASH.parquet    a row each query: id, prompt, split, category, reference, flags
+    queries-HASH.parquet    a row each query: id, prompt, split, category, reference, flags, and
+                            from version 2 on its annotation, as JSON
     cells-HASH.parquet      a row each cell, query by query, in the order of the experts: score,
                             cost_usd, ...; `answers` holds codes
     answers-HASH.parquet    the answers that the codes number
@@ -15,6 +16,7 @@ and readers lock the folder while they work on it, which the kernel undoes when 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 from collections import Counter
@@ -31,13 +33,14 @@ from composer.outcomes.folder import read_folder
 from composer.outcomes.lines import QUERIES, describe
 from composer.outcomes.parquet import NotParquetError, pack, unpack
 from composer.outcomes.table import Answers, OutcomeTable, RecordedExpert, RecordedQuery
+from composer.types import Annotation
 
 if TYPE_CHECKING:
     from composer.outcomes.parquet import Array
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "table.json"
-QUERY_COLUMNS = ("id", "prompt", "split", "category", "reference", "flags")
+QUERY_COLUMNS = ("id", "prompt", "split", "category", "reference", "annotation", "flags")
 
 Part = Literal["queries", "cells", "answers", "texts"]
 CellColumn = Literal[
@@ -125,7 +128,8 @@ def load_table(folder: Path, *, texts: bool = False) -> OutcomeTable:
         with _locked(folder, fcntl.LOCK_SH):
             manifest = _read_manifest(folder / MANIFEST)
             n, m = sum(manifest.splits.values()), len(manifest.experts)
-            queries = _read(folder, manifest, "queries", QUERY_COLUMNS, n)
+            columns = _query_columns(manifest.schema_version)
+            queries = _read(folder, manifest, "queries", columns, n)
             cells = _read(folder, manifest, "cells", manifest.cells, n * m)
             codes = cells.pop("answers", None)
             answers = None
@@ -139,12 +143,7 @@ def load_table(folder: Path, *, texts: bool = False) -> OutcomeTable:
         raise ConfigError(f"{folder}: cannot be read ({exc}); save the table again") from exc
     return OutcomeTable(
         manifest.name,
-        tuple(
-            RecordedQuery(query_id, prompt, split, category, reference, frozenset(flags))
-            for query_id, prompt, split, category, reference, flags in zip(
-                *queries.values(), strict=True
-            )
-        ),
+        _queries(queries),
         manifest.experts,
         answers=answers,
         texts=said,
@@ -185,6 +184,7 @@ def _pack(table: OutcomeTable) -> dict[Part, bytes]:
                 "split": [query.split for query in queries],
                 "category": [query.category for query in queries],
                 "reference": [query.reference for query in queries],
+                "annotation": [_annotation_json(query.annotation) for query in queries],
             },
             lists={"flags": [sorted(query.flags) for query in queries]},
         ),
@@ -195,6 +195,29 @@ def _pack(table: OutcomeTable) -> dict[Part, bytes]:
     if texts is not None:
         parts["texts"] = pack(texts={"text": texts})
     return parts
+
+
+def _query_columns(schema_version: int) -> tuple[str, ...]:
+    return tuple(c for c in QUERY_COLUMNS if schema_version > 1 or c != "annotation")
+
+
+def _queries(columns: dict[str, Array]) -> tuple[RecordedQuery, ...]:
+    unknown = [None] * len(columns["id"])
+    rows = zip(*(columns.get(name, unknown) for name in QUERY_COLUMNS), strict=True)
+    return tuple(
+        RecordedQuery(
+            query_id, prompt, split, category, reference, frozenset(flags), _annotation(annotation)
+        )
+        for query_id, prompt, split, category, reference, annotation, flags in rows
+    )
+
+
+def _annotation_json(annotation: Annotation | None) -> str | None:
+    return None if annotation is None else json.dumps(annotation.values, ensure_ascii=False)
+
+
+def _annotation(text: str | None) -> Annotation | None:
+    return None if text is None else Annotation(json.loads(text))
 
 
 def _read_manifest(file: Path) -> _Manifest:

@@ -133,6 +133,26 @@ def test_the_schema_accepts_what_is_right(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "choose",
+    [
+        "{}",
+        "{threshold: null}",
+        "{threshold: 0.5, fallback: a}",
+        "{threshold: 0.5, abstain: true}",
+        "{threshold: 0.5, fallback: a, abstain: true}",
+        "{fallback: a, abstain: false}",
+    ],
+)
+def test_the_schema_accepts_every_rule_that_the_reader_accepts(path: Path, choose: str) -> None:
+    text = f"""
+experts: {{a: {{source: x}}}}
+compositions: {{c: {{router: {{name: x}}, choose: {choose}}}}}
+"""
+    assert schema_errors(text) == []
+    assert problems(path, text) == []
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "experts: {}",
@@ -142,6 +162,14 @@ def test_the_schema_accepts_what_is_right(text: str) -> None:
         "experts: {a: {engine: openai, api_key: sk-123}}",
         "experts: {a: {source: x}}\ncompositions: {c: {router: {name: x, from: y}}}",
         "experts: {a: {source: x}}\ncompositions: {c: {router: {name: x}, choose: {k: 0}}}",
+        *(
+            f"experts: {{a: {{source: x}}}}\ncompositions: {{c: {{router: {{name: x}}, {choose}}}}}"
+            for choose in (
+                "choose: {threshold: 0.5}",
+                "choose: {threshold: 0.5, fallback: null, abstain: false}",
+                "choose: {abstain: true, fallback: a}",
+            )
+        ),
     ],
 )
 def test_the_schema_refuses_what_the_reader_refuses(path: Path, text: str) -> None:
@@ -413,6 +441,15 @@ def test_a_wrong_expert_is_reported_with_line_and_remedy(
         ("{router: {name: x}, choose: {k: 0}}", "'choose.k' must be at least 1"),
         ("{router: {name: x}, choose: {k: true}}", "'choose.k' must be a whole number"),
         ("{router: {name: x}, choose: {k: 3}}", "'choose.k' is 3 and there are 2 experts"),
+        (
+            "{router: {name: x}, choose: {threshold: 0.5}}",
+            "'choose' has a 'threshold' that changes nothing; name a 'fallback' or set "
+            "'abstain: true'",
+        ),
+        (
+            "{router: {name: x}, choose: {abstain: true}}",
+            "'choose' has 'abstain' and nothing to measure by; set a 'threshold'",
+        ),
         (
             "{router: {name: x}, choose: {fallback: tow}}",
             "'choose.fallback' names no expert: 'tow'; did you mean 'two'?",

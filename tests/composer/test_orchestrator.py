@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from composer.errors import AggregationError, ConfigError
+from composer.errors import AggregationError, ConfigError, RoutingError
 from composer.types import Answer, Delta, Message, Query, Restart
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ compositions:
   ballot: {router: {name: retrieval}, choose: {k: 2}, aggregator: {name: vote, answer_type: number}}
   risky: {router: {name: fixed, expert: broken}, aggregator: {name: best}}
   careful: {router: {name: fixed, expert: dumb}, choose: {k: 1}, aggregator: {name: best}}
+  picky: {router: {name: retrieval}, choose: {threshold: 1, abstain: true}}
 """
 
 
@@ -149,6 +150,23 @@ async def test_routing_asks_no_expert(composer: Composer) -> None:
         assert composer.pool.runners() == []
     assert [choice.expert for choice in selection.choices] == ["mathematician", "cook"]
     assert set(selection.ranking) == {"mathematician", "cook", "broken", "dumb"}
+
+
+async def test_a_query_that_is_refused_is_an_error_and_asks_nobody(composer: Composer) -> None:
+    async with composer:
+        with pytest.raises(RoutingError, match=r"^abstained: the best predicted quality"):
+            await composer.ask("How is bread baked?", composition="picky")
+        assert composer.pool.runners() == []
+        answer = await composer.ask("How long do I boil an egg?", composition="picky")
+    assert answer.expert == "cook"
+
+
+async def test_a_route_that_is_refused_says_why_and_what_was_predicted(composer: Composer) -> None:
+    async with composer:
+        selection = await composer.route("How is bread baked?", composition="picky")
+    assert (selection.choices, selection.ranking) == ((), ())
+    assert selection.reason.startswith("abstained: the best predicted quality")
+    assert len(selection.quality) == len(selection.experts)
 
 
 async def test_messages_in_openai_form_are_taken(composer: Composer) -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from composer.types import (
     Answer,
     Choice,
     Completion,
+    Counterfactual,
     Evidence,
     Failure,
     Sample,
@@ -71,6 +73,30 @@ def test_a_choice_comes_with_its_evidence() -> None:
         "evidence": "near an example",
         "details": {"rank": 1},
     }
+
+
+def test_a_selection_without_alternatives_has_no_margin_and_no_counterfactuals() -> None:
+    value = selection_json(SELECTION)
+
+    assert (value["margin"], value["counterfactuals"]) == (None, [])
+
+
+def test_a_selection_says_by_how_much_it_was_decided_and_what_would_change_it() -> None:
+    change = Counterfactual("part", "algebra", 1.0, "below", 0.5, "bob")
+    value = selection_json(replace(SELECTION, margin=np.float64(0.25), what_if=lambda: (change,)))
+
+    assert value["margin"] == 0.25
+    assert value["counterfactuals"] == [
+        {
+            "weight": "part",
+            "part": "algebra",
+            "now": 1.0,
+            "side": "below",
+            "turn": 0.5,
+            "expert": "bob",
+            "text": "'bob' is first if 'algebra' counts less than 0.500 times as much",
+        }
+    ]
 
 
 def test_details_become_plain_values() -> None:

@@ -17,6 +17,7 @@ from composer.outcomes import (
     RecordedQuery,
     read_folder,
 )
+from composer.types import Annotation
 
 NAN = np.nan
 
@@ -43,6 +44,29 @@ def test_a_folder_is_read_with_its_queries_and_models(folder: Path):
         RecordedQuery("odd", "Is 3 odd?", "test", flags=frozenset({"contaminated"})),
     )
     assert table.experts == (RecordedExpert("ann", 7.5, 0.25, 0.5), RecordedExpert("bea"))
+
+
+def test_annotations_and_descriptions_are_read_where_there_are_any(
+    folder: Path, append: Callable[..., None]
+):
+    row = {"id": "ant", "prompt": "Six legs?", "split": "train", "annotation": {"skills": ["bugs"]}}
+    append("queries.jsonl.gz", row)
+    models = [{"name": "ann", "description": "Knows insects."}, {"name": "bea"}]
+    (folder / "models.json").write_text(json.dumps(models), "utf-8")
+
+    table = read_folder(folder)
+
+    assert [query.annotation for query in table.queries] == [None] * 3 + [
+        Annotation({"skills": ["bugs"]})
+    ]
+    assert [expert.description for expert in table.experts] == ["Knows insects.", ""]
+
+
+def test_an_annotation_that_is_no_object_is_named(folder: Path, append: Callable[..., None]):
+    row = {"id": "ant", "prompt": "Six legs?", "split": "train", "annotation": ["bugs"]}
+    append("queries.jsonl.gz", row)
+
+    assert "queries.jsonl.gz:4: 'annotation': input should be an object" in refusal(folder)
 
 
 def test_a_cell_without_an_outcome_is_unknown(folder: Path):

@@ -31,15 +31,30 @@ from composer.outcomes import (
     read_table,
     save_table,
 )
+from composer.outcomes.parquet import pack, unpack
+from composer.types import Annotation
 
 TEXTS = st.text(max_size=5)
 MAYBE_TEXTS = st.none() | TEXTS
 AMOUNTS = st.floats(0, width=32, allow_infinity=False) | st.just(math.nan)
 PRICES = st.none() | st.floats(0)
-QUERIES = st.builds(
-    RecordedQuery, TEXTS, TEXTS, TEXTS, MAYBE_TEXTS, MAYBE_TEXTS, st.frozensets(TEXTS, max_size=2)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda values: st.lists(values, max_size=2) | st.dictionaries(TEXTS, values, max_size=2),
+    max_leaves=4,
 )
-EXPERTS = st.builds(RecordedExpert, TEXTS, PRICES, PRICES, PRICES, st.booleans())
+ANNOTATIONS = st.builds(Annotation, st.dictionaries(TEXTS, VALUES, max_size=2))
+QUERIES = st.builds(
+    RecordedQuery,
+    TEXTS,
+    TEXTS,
+    TEXTS,
+    MAYBE_TEXTS,
+    MAYBE_TEXTS,
+    st.frozensets(TEXTS, max_size=2),
+    st.none() | ANNOTATIONS,
+)
+EXPERTS = st.builds(RecordedExpert, TEXTS, PRICES, PRICES, PRICES, st.booleans(), TEXTS)
 
 DYING_SAVE = """
 import os, signal, sys
@@ -169,7 +184,7 @@ def test_a_table_is_kept_as_json_and_parquet(saved: Path):
     starts = {file.read_bytes()[:4] for file in saved.glob("*.parquet")}
 
     assert starts == {b"PAR1"}
-    assert kept["schema_version"] == 1
+    assert kept["schema_version"] == 2
     assert kept["splits"] == {"train": 1, "test": 2}
     assert kept["cells"] == ["score", "cost_usd", "completion_tokens", "answers"]
     assert [expert["name"] for expert in kept["experts"]] == ["ann", "bea", "eve"]
@@ -324,7 +339,7 @@ def test_a_folder_without_a_saved_table_is_named(tmp_path: Path, folder: str):
         ("[]", "input should be an object; save the table again"),
         ('{"rows": []}', "'schema_version': field required; save the table again"),
         ('{"schema_version": 1}', "'name': field required; save the table again"),
-        ('{"schema_version": 2}', "has schema version 2, and this program reads 1; update it"),
+        ('{"schema_version": 3}', "has schema version 3, and this program reads 2; update it"),
     ],
 )
 def test_a_table_json_that_is_something_else_is_named(saved: Path, text: str, said: str):
@@ -358,6 +373,24 @@ def test_a_table_json_of_another_table_is_refused(saved: Path, keys: dict[str, A
 
     said = "does not go with table.json; save the table again"
     assert refusal(saved) == f"{file_of(saved, part)}: {said}"
+
+
+def test_a_table_of_the_first_schema_version_is_read_without_annotations(
+    saved: Path, table: OutcomeTable
+):
+    columns = unpack(file_of(saved, "queries").read_bytes())
+    flags = columns.pop("flags")
+    del columns["annotation"]
+    data = pack(texts=columns, lists={"flags": flags})
+    digest = sha256(data).hexdigest()
+    (saved / f"queries-{digest[:16]}.parquet").write_bytes(data)
+    manifest = json.loads((saved / "table.json").read_text("utf-8"))
+    experts = [{k: v for k, v in e.items() if k != "description"} for e in manifest["experts"]]
+    change(
+        saved, schema_version=1, experts=experts, sha256=manifest["sha256"] | {"queries": digest}
+    )
+
+    assert_same(load_table(saved, texts=True), table)
 
 
 def test_a_table_json_without_a_file_is_refused(saved: Path):

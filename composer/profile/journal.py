@@ -1,0 +1,171 @@
+"""What a profile has been told, a JSON line each, on disk before anything is made of it.
+
+    {"schema_version": 1, "cases": "SHA-256 of their ids and prompts"}
+    {"expert": "smol", "settings": "SHA-256 of its engine, source, arguments and sampling"}
+    {"request": "SHA-256 of what was asked", "outcome": {"request_id": ..., "samples": [...]}}
+
+Lines are only appended, each by one write, so that whatever is killed loses at most the outcome it
+was writing: a last line without its end is dropped. Of two outcomes of a request the later holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+
+from composer.errors import ConfigError
+from composer.profile.cases import Case
+from composer.types import Completion, Failure, Outcome, Request, RequestId
+
+FILE = "journal.jsonl"
+SCHEMA_VERSION = 1
+_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Completion | Failure)
+
+
+class Journal:
+    """A profile's outcomes, kept in a folder; `with` it, alone: it is locked while it is open."""
+
+    def __init__(self, folder: Path, cases: Sequence[Case], settings: Mapping[str, str]) -> None:
+        """Store what the journal is about; nothing is read or written before `with`.
+
+        Args:
+            folder: Made if it does not exist.
+            cases: All cases.
+            settings: What the settings of each expert that may be asked come to.
+        """
+        self._file = folder / FILE
+        self._cases = digest([[case.id, case.prompt] for case in cases])
+        self._settings = settings
+        self._admitted: dict[str, str] = {}
+        self._known: dict[RequestId, tuple[str, Outcome]] = {}
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Take up what is there.
+
+        Raises:
+            ConfigError: The folder cannot be written, another run is writing there, or what is
+                there is of other cases, newer than this program or broken.
+        """
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+        try:
+            self._take_up()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+
+    def admit(self, expert: str) -> None:
+        """Note that an expert is asked with its settings.
+
+        Raises:
+            ConfigError: It was asked with others before.
+        """
+        now = self._settings[expert]
+        if self._admitted.get(expert, now) != now:
+            raise ConfigError(
+                f"{self._file}: expert {expert!r} was asked with other engine settings; restore "
+                "them, or name another folder"
+            )
+        if expert not in self._admitted:
+            self._admitted[expert] = now
+            self._write({"expert": expert, "settings": now})
+
+    def outcome(self, request: Request) -> Outcome | None:
+        """What is known of a request; None: nothing, or it was asked otherwise then."""
+        asked, outcome = self._known.get(request.id, (None, None))
+        return outcome if asked == _request_digest(request) else None
+
+    def add(self, request: Request, outcome: Outcome) -> None:
+        """Keep an outcome: it survives whatever ends this process."""
+        asked = _request_digest(request)
+        self._known[request.id] = (asked, outcome)
+        self._write({"request": asked, "outcome": _OUTCOME.dump_python(outcome, mode="json")})
+
+    def _take_up(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise ConfigError(
+                f"{self._file}: another run writes there; wait for it, or name another folder"
+            ) from exc
+        data = self._file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.ftruncate(self._descriptor, whole)
+        if not whole:
+            self._write({"schema_version": SCHEMA_VERSION, "cases": self._cases})
+        for number, line in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                self._take_in(number, json.loads(line))
+            except (KeyError, TypeError, ValueError) as exc:
+                raise ConfigError(
+                    f"{self._file}:{number}: is no line of a journal; remove it, or name another "
+                    "folder"
+                ) from exc
+
+    def _take_in(self, number: int, line: dict[str, Any]) -> None:
+        if number == 1:
+            self._check_header(line)
+        elif "expert" in line:
+            self._admitted[line["expert"]] = line["settings"]
+        else:
+            outcome = _OUTCOME.validate_python(line["outcome"])
+            self._known[outcome.request_id] = (line["request"], outcome)
+
+    def _check_header(self, line: dict[str, Any]) -> None:
+        if line["schema_version"] != SCHEMA_VERSION:
+            raise ConfigError(
+                f"{self._file}: has schema version {line['schema_version']!r}, and this program "
+                f"reads {SCHEMA_VERSION}; update it, or name another folder"
+            )
+        if line["cases"] != self._cases:
+            raise ConfigError(
+                f"{self._file}: is of other cases; restore their ids and prompts, or name another "
+                "folder"
+            )
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        try:
+            os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
+    def _unwritable(self, exc: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self._file}: cannot be written ({exc.strerror}); make room, or name another folder"
+        )
+
+
+def digest(value: object) -> str:
+    """The SHA-256 of JSON values."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _request_digest(request: Request) -> str:
+    """Of what is asked, and not of how long one waits for it."""
+    asked = asdict(request)
+    del asked["deadline_s"]
+    return digest(asked)
