@@ -145,8 +145,9 @@ class Model(Protocol):
     def predict(self, batch: Batch) -> Float32Array:
         """Raw scores [n, m], finite, the higher the better; NaN: unknown.
 
-        Of any scale, but of one scale for all experts: they are calibrated by one logistic curve
-        with an offset an expert. A query's scores do not depend on its batch.
+        Of any scale, but of one scale for all experts: they are calibrated by one logistic curve,
+        with an offset an expert if the lesson asks for it. A query's scores do not depend on its
+        batch.
         """
         ...
 
@@ -177,6 +178,9 @@ class Lesson:
     was not told its category."""
     held_out_known: Float32Array
     """The same where it was told."""
+    own_offsets: bool = False
+    """Whether calibration is to give each expert an offset: raw scores do not compare experts, as
+    cosines do not. False: they do, and calibration leaves their order as it is."""
 
 
 class Learner(Protocol):

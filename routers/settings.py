@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from composer.errors import ConfigError
@@ -56,3 +56,31 @@ def check_choice(router: str, setting: str, value: Any, choices: Collection[str]
         raise ConfigError(
             f"router {router!r} has no {setting} {value!r}; {suggest(str(value), choices)}"
         )
+
+
+def check_settings(
+    router: str,
+    settings: Mapping[str, Any],
+    *,
+    required: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
+) -> None:
+    """Refuse settings that a router does not take, and ones that it lacks.
+
+    Args:
+        router: Whose settings they are.
+        settings: As they were given.
+        required: Names that must be there.
+        optional: Names that may be.
+
+    Raises:
+        ConfigError: One is unknown, or missing.
+    """
+    allowed = required + optional
+    for setting in settings:
+        if setting not in allowed:
+            remedy = suggest(setting, allowed) if allowed else "it takes none"
+            raise ConfigError(f"router {router!r} has no setting {setting!r}; {remedy}")
+    for setting in required:
+        if setting not in settings:
+            raise ConfigError(f"router {router!r} needs the setting {setting!r}; add it")
