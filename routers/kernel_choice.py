@@ -1,9 +1,7 @@
 """Which kernel a nearest-neighbours router uses: chosen by cross-validation on its training table.
 
-What is minimised is the squared error of the predicted advantage, which is an expert's target minus
-the mean of the query's known targets, each category weighing equally. The advantage decides whom to
-choose, and how hard a query is does not; unlike the accuracy of the choice, the error hears of all
-experts on all queries, so that it says the same on other folds.
+What is minimised is the squared error of the predicted advantage, see `routers.advantage`, each
+category weighing equally.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from routers.advantage import advantage_errors, macro_mean
 from routers.index import FlatIndex
 from routers.kernel import Kernel, batches, kernel_grid
 
@@ -80,24 +79,4 @@ def choose_kernel(
             )
             for kernel, predicted in means:
                 errors[kernel][rows] = advantage_errors(predicted, targets[rows])
-    return min(errors, key=lambda kernel: _macro(errors[kernel], categories))
-
-
-def advantage_errors(predicted: Float32Array, targets: Float32Array) -> NDArray[np.float64]:
-    """Each query's mean squared error of the advantage [n]; NaN: nothing is known of it."""
-    error = np.where(np.isnan(targets), np.nan, predicted.astype(np.float64) - targets)
-    known = ~np.isnan(error)
-    n_known = known.sum(axis=1)
-    n_safe = np.maximum(n_known, 1)
-    mean = np.nansum(error, axis=1) / n_safe
-    squares = np.where(known, error - mean[:, None], 0) ** 2
-    return np.where(n_known > 0, squares.sum(axis=1) / n_safe, np.nan)
-
-
-def _macro(errors: NDArray[np.float64], categories: NDArray[np.int64]) -> float:
-    means = [
-        float(of_category[~np.isnan(of_category)].mean())
-        for category in np.unique(categories)
-        if (~np.isnan(of_category := errors[categories == category])).any()
-    ]
-    return float(np.mean(means)) if means else 0.0
+    return min(errors, key=lambda kernel: macro_mean(errors[kernel], categories))
