@@ -20,9 +20,8 @@ from composer.experts import (
 )
 from composer.orchestrator import Composed, Composer
 from composer.pool.pool import Pool
-from composer.protocols import Encoder, FittedRouter, Router
+from composer.protocols import Encoder, Router
 from composer.suggest import unknown_name
-from composer.types import Message, Query
 from composer.widened import WidenedRouter
 from routers import load_router, make_router
 
@@ -117,7 +116,7 @@ def _make_router(config: RouterConfig, registry: Registry, encoder: Encoder) -> 
     for setting in config.settings:
         raise ConfigError(f"{what}: its settings were saved with it; remove {setting!r}")
     router = load_router(registry.path.parent / str(config.from_), encoder=encoder)
-    known = _experts_of(router)
+    known = router.experts
     if strangers := [name for name in known if name not in registry.experts]:
         raise ConfigError(
             f"{what}: was fitted on {strangers}, which are none of the experts "
@@ -130,11 +129,6 @@ def _make_router(config: RouterConfig, registry: Registry, encoder: Encoder) -> 
         _check_needs(what, {"continuation"}, [registry.experts[name] for name in known])
     unknown = [name for name in registry.experts if name not in known]
     return WidenedRouter(router, unknown) if unknown else router
-
-
-def _experts_of(router: FittedRouter) -> tuple[str, ...]:
-    """The experts that a fitted router scores."""
-    return router.score([Query("experts", (Message("user", "?"),))], [None]).experts
 
 
 def _check_needs(what: str, needs: Collection[str], experts: Iterable[Expert]) -> None:

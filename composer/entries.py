@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from composer.credentials import REFERENCE
 from composer.types import Sampling
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from composer.types import Float32Array
+
+    Float64Array = NDArray[np.float64]
 
 NAME = r"[A-Za-z0-9._-]+"
 """What the name of an expert or a composition is made of."""
@@ -169,6 +177,22 @@ class ChooseRule(Entry):
     quality is in [0, 1] and cost_usd is what this one query is expected to cost.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"threshold": {"type": "null"}, "abstain": {"const": False}}},
+                {
+                    "required": ["threshold"],
+                    "properties": {"threshold": {"type": "number"}},
+                    "anyOf": [
+                        {"required": ["fallback"], "properties": {"fallback": {"type": "string"}}},
+                        {"required": ["abstain"], "properties": {"abstain": {"const": True}}},
+                    ],
+                },
+            ]
+        }
+    )
+
     k: Count = 1
     """How many experts are asked."""
     cost_weight: Amount = 0.0
@@ -177,9 +201,36 @@ class ChooseRule(Entry):
     load_weight: Amount = 0.0
     """Quality that a user gives up to save one second of loading."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Least predicted quality; below it the query goes to `fallback`."""
+    """Least predicted quality; below it the query goes to `fallback`, or `abstain` refuses it."""
     fallback: str | None = None
     """The expert that takes what no other is good enough for."""
+    abstain: Flag = False
+    """Refuse a query of which no expert reaches `threshold`; a `fallback` that can be asked takes
+    it before."""
+
+    def utility(
+        self,
+        quality: Float32Array,
+        cost_usd: Float32Array | None = None,
+        load_s: Float32Array | None = None,
+    ) -> Float64Array:
+        """Utilities [..., m] of qualities and costs [..., m] and seconds [m]; NaN: unknown."""
+        utility = quality.astype("float64")
+        if cost_usd is not None and self.cost_weight:
+            utility -= self.cost_weight * cost_usd.astype("float64")
+        if load_s is not None and self.load_weight:
+            utility -= self.load_weight * load_s.astype("float64")
+        return utility
+
+    @model_validator(mode="after")
+    def _threshold_matters(self) -> ChooseRule:
+        if self.threshold is not None and self.fallback is None and not self.abstain:
+            raise ValueError(
+                "has a 'threshold' that changes nothing; name a 'fallback' or set 'abstain: true'"
+            )
+        if self.abstain and self.threshold is None:
+            raise ValueError("has 'abstain' and nothing to measure by; set a 'threshold'")
+        return self
 
 
 class Composition(Entry):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from composer.choose import choose
-from composer.errors import ConfigError
+from composer.errors import ConfigError, RoutingError
 from composer.experts import ChooseRule, Registry
 from composer.flow import complete_answer
 from composer.online import OnlineRun
@@ -133,7 +133,7 @@ class Composer:
 
         Raises:
             ConfigError: The composition does not exist, or cannot work.
-            RoutingError: No expert can take the query.
+            RoutingError: No expert can take the query, or the composition abstains.
             AggregationError: No expert answered; the message names each failure.
         """
         query = make_query(prompt, answer_type)
@@ -142,7 +142,14 @@ class Composer:
                 yield event
 
     async def route(self, prompt: Prompt, *, composition: str = "auto") -> Selection:
-        """Choose experts for a question and ask none (but those that the router itself asks)."""
+        """Choose experts for a question and ask none (but those that the router itself asks).
+
+        A selection without choices says that `ask` would refuse the question, and why.
+
+        Raises:
+            ConfigError: The composition does not exist, or cannot work.
+            RoutingError: No expert is available, or the router cannot score the question.
+        """
         query = make_query(prompt, None)
         selection, _, _ = await self._select(query, self._composed(composition))
         return selection
@@ -157,6 +164,8 @@ class Composer:
         spans.append(
             Span("route", started_s, time.perf_counter(), {"router": composed.router.name})
         )
+        if not selection.choices:
+            raise RoutingError(selection.reason)
         await self._resolve(selection, composed.aggregator)
         flow = composed.aggregator.combine(query, selection, self._tools)
         run: OnlineRun[Answer] = OnlineRun(flow, self.pool)

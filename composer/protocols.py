@@ -87,6 +87,15 @@ class FittedRouter(Router, Protocol):
     """A router that learns from recorded outcomes."""
 
     @property
+    def experts(self) -> tuple[str, ...]:
+        """The experts that it scores: those of the table.
+
+        Raises:
+            RoutingError: It is not fitted.
+        """
+        ...
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """The settings in use, JSON values; those that `fit` chooses are known after it."""
         ...

@@ -63,8 +63,9 @@ def _trimmed(
     chosen = {choice.expert for choice in kept}
     spare = [e for e in selection.ranking if e in frequent and e not in chosen]
     names = ", ".join(f"{c.expert!r} ({counts[c.expert]} of {total} choices)" for c in rare)
+    evidence = Evidence(f"in place of rare {names}")
     in_place = [
-        Choice(name, _quality(selection, name), None, Evidence(f"in place of rare {names}"))
+        Choice(name, _quality(selection, name), None, lambda: evidence)
         for name in spare[: len(rare)]
     ]
     choices = (*kept, *in_place)

@@ -227,18 +227,59 @@ class Choice:
     """Predicted quality in [0, 1]; None: unknown to the router."""
     utility: float | None
     """What the choice maximised: quality - cost_weight * cost - load_weight * seconds to load."""
-    evidence: Evidence
+    why: Callable[[], Evidence] = field(repr=False, compare=False)
+    """Makes the evidence: a batch of thousands is seldom asked for it."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """Why the router scored it so; made each time it is asked for."""
+        return self.why()
+
+
+@dataclass(frozen=True, slots=True)
+class Counterfactual:
+    """The smallest change of one weight that makes another expert the first choice."""
+
+    weight: Literal["cost_weight", "part"]
+    """What changes: the rule's weight of cost, or how much one part counts in all experts."""
+    part: str | None
+    """Which part of the raw scores; None: it is the weight of cost."""
+    now: float
+    """In quality per US dollar; of a part 1, the factor on what it adds."""
+    side: Literal["above", "below"]
+    turn: float
+    """The weight has to be on that side of this value; 0 itself will do, since none is below."""
+    expert: str
+    """The first choice then."""
+
+    @property
+    def text(self) -> str:
+        """One sentence."""
+        if self.weight == "cost_weight":
+            value = f"{self.side} {self.turn:.4g}" if self.turn else "of 0"
+            return f"{self.expert!r} is first with a cost_weight {value} instead of {self.now:.4g}"
+        than = f"{'more' if self.side == 'above' else 'less'} than {self.turn:.3g} times as much"
+        count = f"counts {than}" if self.turn else "does not count"
+        return f"{self.expert!r} is first if {self.part!r} {count}"
+
+
+def no_counterfactuals() -> tuple[Counterfactual, ...]:
+    """Where no weight decided."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The experts picked for one query, best first, and whom to fall back on."""
+    """The experts picked for one query, best first, and whom to fall back on.
+
+    Without choices the query is refused, and `reason` says why and what would help.
+    """
 
     query_id: str
     router: str
     choices: tuple[Choice, ...]
     ranking: tuple[str, ...]
-    """All experts that may be asked, best first; starts with the choices."""
+    """All experts that may be asked, best first; starts with the choices. Empty: refused."""
     experts: tuple[str, ...]
     """Column names of `quality`."""
     quality: Sequence[float]
@@ -246,6 +287,15 @@ class Selection:
     reason: str
     shortfall: str | None = None
     """Said when fewer experts were picked than asked for."""
+    margin: float | None = None
+    """Utility of the first choice less that of the best other expert; None: one is unknown.
+
+    Below 0 where utility did not decide: a fallback, or what was left of a joint budget.
+    """
+    what_if: Callable[[], tuple[Counterfactual, ...]] = field(
+        default=no_counterfactuals, repr=False, compare=False
+    )
+    """What would make another expert the first choice, found when asked for."""
 
 
 @dataclass(frozen=True, slots=True)

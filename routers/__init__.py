@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.errors import ConfigError
-from composer.suggest import suggest, unknown_name
+from composer.suggest import unknown_name
+from routers.learners import LEARNERS, SHELL, make_learner
+from routers.settings import check_settings
 
 if TYPE_CHECKING:
     from composer.experts import Expert
@@ -30,9 +32,10 @@ def make_router(name: str, experts: Experts, settings: Settings, *, encoder: Enc
         ConfigError: No router has the name, there are no experts, or a setting is unknown,
             missing or wrong.
     """
-    if name in FITTED:
+    if name in FITTED and name not in ROUTERS:
         raise ConfigError(
-            f"router {name!r} is fitted on recorded outcomes; choose from {[*ROUTERS]}"
+            f"router {name!r} is fitted on recorded outcomes; fit and save one (composer fit), "
+            f"and name its folder by 'from', or choose from {[*ROUTERS]}"
         )
     if name not in ROUTERS:
         raise ConfigError(unknown_name("router", name, ROUTERS))
@@ -79,32 +82,40 @@ def load_router(folder: Path, *, encoder: Encoder) -> FittedRouter:
 def _fixed(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
     from routers.baselines import FixedRouter
 
-    _check("fixed", settings, required=("expert",))
+    check_settings("fixed", settings, required=("expert",))
     return FixedRouter(experts, **settings)
 
 
 def _random(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
     from routers.baselines import RandomRouter
 
-    _check("random", settings, optional=("seed",))
+    check_settings("random", settings, optional=("seed",))
     return RandomRouter(experts, **settings)
+
+
+def _descriptions(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
+    from routers.description_router import DescriptionRouter
+
+    check_settings("description", settings, optional=("annotator", "alpha"))
+    return DescriptionRouter(experts, encoder, **settings)
 
 
 def _retrieval(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
     from routers.retrieval import RetrievalRouter
 
-    _check("retrieval", settings, optional=("pilots", "pool"))
+    check_settings("retrieval", settings, optional=("pilots", "pool"))
     return RetrievalRouter(experts, encoder, **settings)
 
 
 def _round_robin(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
     from routers.baselines import RoundRobinRouter
 
-    _check("round_robin", settings)
+    check_settings("round_robin", settings)
     return RoundRobinRouter(experts)
 
 
 ROUTERS: Mapping[str, Callable[..., Router]] = {
+    "description": _descriptions,
     "fixed": _fixed,
     "random": _random,
     "retrieval": _retrieval,
@@ -113,26 +124,10 @@ ROUTERS: Mapping[str, Callable[..., Router]] = {
 """Each router's name and its factory, called with (experts, settings, encoder)."""
 
 
-NEIGHBOURS = ("k", "temperature", "shrinkage", "targets", "lexical_share")
-
-
-def _neighbours(settings: Settings, encoder: Encoder) -> FittedRouter:
-    from routers.neighbours import NeighboursRouter
-
-    _check("neighbours", settings, optional=NEIGHBOURS)
-    return NeighboursRouter(encoder, **settings)
-
-
-def _load_neighbours(folder: Path, encoder: Encoder) -> FittedRouter:
-    from routers.neighbours import NeighboursRouter
-
-    return NeighboursRouter.load(folder, encoder)
-
-
 def _prior(settings: Settings, encoder: Encoder) -> FittedRouter:
     from routers.baselines import PriorRouter
 
-    _check("prior", settings)
+    check_settings("prior", settings)
     return PriorRouter()
 
 
@@ -142,30 +137,35 @@ def _load_prior(folder: Path, encoder: Encoder) -> FittedRouter:
     return PriorRouter.load(folder)
 
 
+def _outcome_router(name: str) -> Callable[[Settings, Encoder], FittedRouter]:
+    def make(settings: Settings, encoder: Encoder) -> FittedRouter:
+        from routers.fitted import OutcomeRouter
+
+        own = {key: value for key, value in settings.items() if key not in SHELL}
+        shell = {key: value for key, value in settings.items() if key in SHELL}
+        return OutcomeRouter(make_learner(name, own, encoder=encoder), encoder, **shell)
+
+    return make
+
+
+def _outcome_loader(name: str) -> Callable[[Path, Encoder], FittedRouter]:
+    def load(folder: Path, encoder: Encoder) -> FittedRouter:
+        from routers.saved import load_outcome_router
+
+        return load_outcome_router(
+            folder, name, lambda given: make_learner(name, given, encoder=encoder), encoder
+        )
+
+    return load
+
+
 FITTED: Mapping[str, Callable[[Settings, Encoder], FittedRouter]] = {
-    "neighbours": _neighbours,
     "prior": _prior,
+    **{name: _outcome_router(name) for name in LEARNERS},
 }
 """Routers that learn from recorded outcomes, and their factories."""
 LOADERS: Mapping[str, Callable[[Path, Encoder], FittedRouter]] = {
-    "neighbours": _load_neighbours,
     "prior": _load_prior,
+    **{name: _outcome_loader(name) for name in LEARNERS},
 }
 """The same routers, and what reads the folder that one was saved in."""
-
-
-def _check(
-    router: str,
-    settings: Settings,
-    *,
-    required: tuple[str, ...] = (),
-    optional: tuple[str, ...] = (),
-) -> None:
-    allowed = required + optional
-    for setting in settings:
-        if setting not in allowed:
-            remedy = suggest(setting, allowed) if allowed else "it takes none"
-            raise ConfigError(f"router {router!r} has no setting {setting!r}; {remedy}")
-    for setting in required:
-        if setting not in settings:
-            raise ConfigError(f"router {router!r} needs the setting {setting!r}; add it")

@@ -150,6 +150,17 @@ class PriorRouter:
         self._by_category: dict[str, Float32Array] = {}
 
     @property
+    def experts(self) -> tuple[str, ...]:
+        """See `FittedRouter.experts`.
+
+        Raises:
+            RoutingError: It is not fitted.
+        """
+        if not self._experts:
+            raise RoutingError("router 'prior' is not fitted; fit it on recorded outcomes")
+        return self._experts
+
+    @property
     def settings(self) -> dict[str, Any]:
         """None."""
         return {}
@@ -178,9 +189,7 @@ class PriorRouter:
         Raises:
             RoutingError: It is not fitted.
         """
-        if not self._experts:
-            raise RoutingError("router 'prior' is not fitted; fit it on recorded outcomes")
-        experts, overall = self._experts, self._overall
+        experts, overall = self.experts, self._overall
         unknown = np.full_like(overall, np.nan)
         there = np.stack(
             [self._by_category.get(query.category or "", unknown) for query in queries]

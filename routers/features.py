@@ -64,6 +64,13 @@ class Features:
         ]
         return np.concatenate(parts, axis=1)
 
+    def semantic(self, embeddings: Float32Array) -> Float32Array:
+        """The encoder's part [n, s] of embeddings [n, d], unit norm; if words are all, these."""
+        if self.lexical_share in (0, 1):
+            return embeddings
+        meaning = embeddings[:, : embeddings.shape[1] - self._lexical.dimension]
+        return meaning / np.float32(np.sqrt(1 - self.lexical_share))
+
     def save(self, folder: Path) -> None:
         """Write what was learned; the encoder is not part of it.
 

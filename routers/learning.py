@@ -10,7 +10,7 @@ texts of its own (skills, descriptions), and calibrates nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -159,7 +159,10 @@ class Model(Protocol):
         ...
 
     def without(self, column: int) -> Model:
-        """The model without an expert; the others' raw scores stay as they are."""
+        """The model without an expert; the others' raw scores stay as they are.
+
+        Where they are shares of one whole, their differences stay.
+        """
         ...
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -239,6 +242,11 @@ def make_training(
     )
     folds = table.folds(N_FOLDS, salt=salt)
     return Training(batch, table.experts, table.score, folds, table.cost_usd)
+
+
+def is_told(batch: Batch, recorded: Collection[str]) -> NDArray[np.bool_]:
+    """Whether each query [n] comes with a category of which outcomes are recorded."""
+    return np.array([bool(name) and name in recorded for name in batch.categories], np.bool_)
 
 
 def cross_fit(

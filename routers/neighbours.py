@@ -24,57 +24,156 @@ Deviations:
   cosines of sentence embeddings differ little where the texts differ much.
 - Neither shrinks: with few or distant neighbours one lucky answer would decide.
 - k, temperature and shrinkage are chosen by cross-validation on the training table, unless given.
+- The raw score is the quality's logit.
+- Where the query's category is known, recorded queries of that category are nearer to it, by a
+  `category_bonus` on the cosine.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from composer.errors import ConfigError, RoutingError
-from composer.suggest import suggest
-from composer.types import Evidence, Scores
-from routers.artefact import discard_artefact, load_artefact, save_artefact
-from routers.features import LEXICAL_SHARE, Features
+from composer.errors import ConfigError
+from composer.types import Evidence
+from routers.advantage import advantage_errors, macro_mean
+from routers.calibration import logit, sigmoid
 from routers.index import FlatIndex
 from routers.kernel import Kernel, batches, kernel_means, n_counting
 from routers.kernel_choice import SPARE, Grid, choose_kernel
+from routers.learning import Batch, Lesson, Training, cross_fit
+from routers.settings import check_choice, check_number
+from routers.shortened import shortened
 
 if TYPE_CHECKING:
-    from composer.outcomes import OutcomeTable
-    from composer.protocols import Encoder, RouterNeed
-    from composer.types import Annotation, Float32Array, Query
+    from numpy.typing import NDArray
+
+    from composer.protocols import RouterNeed
+    from composer.types import Float32Array, Query
     from routers.index import Int64Array
+    from routers.learning import Arrays
 
 Targets = Literal["scores", "successes"]
-SHOWN = 5
-"""Neighbours in the evidence."""
-SAME = 0.99
-"""Cosine of a text's embeddings by one encoder, run on whatever machine: at least so much."""
-_RANGES: Mapping[str, tuple[str, tuple[type, ...], float]] = {
-    "k": ("a whole number", (int,), 1),
-    "temperature": ("a number", (int, float), 1e-6),
-    "shrinkage": ("a number", (int, float), 0),
-}
+BONUSES = (0.0, 0.1, 0.3)
 _DID: Mapping[str, str] = {"scores": "scored {:.2f}", "successes": "had {:.2f} of the successes"}
 
 
-class NeighboursRouter:
-    """Scores an expert by how it did on the recorded queries nearest to the query.
+@dataclass(frozen=True, eq=False)
+class NeighboursModel:
+    """r recorded queries, and how m experts did on them."""
+
+    experts: tuple[str, ...]
+    texts: tuple[str, ...]
+    embeddings: Float32Array
+    """[r, d]."""
+    targets: Float32Array
+    """[r, m]; NaN: unknown."""
+    prior: Float32Array
+    """[m], each expert's mean."""
+    kernel: Kernel
+    kind: Targets
+    categories: tuple[str, ...] = ()
+    codes: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[r], each recorded query's category, as an index of `categories`."""
+    category_bonus: float = 0.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `Model.settings`."""
+        bonus = {"category_bonus": self.category_bonus}
+        return {**asdict(self.kernel), **bonus, "targets": self.kind}
+
+    @cached_property
+    def index(self) -> FlatIndex:
+        """Of the embeddings, with a number more for each category."""
+        told = np.zeros((len(self.embeddings), len(self.categories)), np.float32)
+        told[np.arange(len(self.codes)), self.codes] = np.sqrt(self.category_bonus)
+        return FlatIndex(np.concatenate([self.embeddings, told], axis=1))
+
+    def _nearest(self, batch: Batch) -> tuple[Float32Array, Int64Array]:
+        """Similarities [n, K] and numbers of the nearest recorded queries."""
+        number = {name: code for code, name in enumerate(self.categories) if name}
+        told = np.zeros((len(batch), len(self.categories)), np.float32)
+        for row, category in enumerate(batch.categories):
+            if category in number:
+                told[row, number[category]] = np.sqrt(self.category_bonus)
+        k = min(self.kernel.k + SPARE, self.index.size)
+        return self.index.top_k(np.concatenate([batch.embeddings, told], axis=1), k)
+
+    def predict(self, batch: Batch) -> Float32Array:
+        """See `Model.predict`."""
+        similarity, ids = self._nearest(batch)
+        k = similarity.shape[1]
+        means = [
+            kernel_means(similarity[rows], self.targets[ids[rows]], self.prior, self.kernel)
+            for rows in batches(np.arange(len(batch)), k, len(self.experts))
+        ]
+        return logit(np.concatenate(means)).astype(np.float32)
+
+    def why(self, batch: Batch, row: int, column: int) -> Evidence:
+        """See `Model.why`: the nearest that counts for which the expert is known."""
+        similarity, ids = self._nearest(batch.rows(np.array([row], np.int64)))
+        n = int(n_counting(similarity, self.kernel.k)[0])
+        details = {"kernel": asdict(self.kernel), "counting": n}
+        known = [
+            (float(cosine), int(i))
+            for cosine, i in zip(similarity[0, :n], ids[0, :n], strict=True)
+            if not np.isnan(self.targets[i, column])
+        ]
+        if not known:
+            return Evidence(
+                f"none of {n} neighbours tells of {self.experts[column]!r}; its overall mean "
+                f"{self.prior[column]:.2f}",
+                details,
+            )
+        cosine, i = known[0]
+        return Evidence(
+            f"{_DID[self.kind].format(self.targets[i, column])} on the nearest recorded query "
+            f"{shortened(self.texts[i], 60)!r}, cosine {cosine:.2f}, of {n} that count",
+            details,
+        )
+
+    def without(self, column: int) -> NeighboursModel:
+        """See `Model.without`."""
+        return replace(
+            self,
+            experts=tuple(name for c, name in enumerate(self.experts) if c != column),
+            targets=np.delete(self.targets, column, axis=1),
+            prior=np.delete(self.prior, column),
+        )
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """See `Model.state`."""
+        meta = {
+            "experts": self.experts,
+            "texts": self.texts,
+            "kernel": asdict(self.kernel),
+            "kind": self.kind,
+            "categories": self.categories,
+            "category_bonus": self.category_bonus,
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "embeddings": self.embeddings,
+            "targets": self.targets,
+            "prior": self.prior,
+            "codes": self.codes,
+        }
+        return meta, arrays
+
+
+class NeighboursLearner:
+    """Learns how experts did on recorded queries.
 
     Args:
-        encoder: Embeds recorded queries and new ones alike, by their meaning.
-        k: Neighbours that count; None: chosen on the training table, as are the next two.
+        k: Neighbours that count; None: chosen on the training rows, as are the next three.
         temperature: Of the cosine.
         shrinkage: Weight of an expert's overall mean, in neighbours as near as the nearest.
+        category_bonus: What a recorded query of the same category has more cosine.
         targets: See the module.
-        lexical_share: Of the cosine by words, see `routers.features`.
 
     Raises:
         ConfigError: A setting is none of its choices, or out of its range.
@@ -85,215 +184,106 @@ class NeighboursRouter:
 
     def __init__(
         self,
-        encoder: Encoder,
         *,
         k: int | None = None,
         temperature: float | None = None,
         shrinkage: float | None = None,
+        category_bonus: float | None = None,
         targets: Targets = "scores",
-        lexical_share: float = LEXICAL_SHARE,
     ) -> None:
-        self._given = {"k": k, "temperature": temperature, "shrinkage": shrinkage}
-        for setting, value in self._given.items():
-            _check(setting, value)
-        if targets not in get_args(Targets):
-            raise ConfigError(
-                f"router 'neighbours' has no targets {targets!r}; "
-                f"{suggest(str(targets), get_args(Targets))}"
-            )
-        self._encoder = encoder
-        self._features = Features(encoder, lexical_share)
+        check_number(self.name, "k", k, least=1, whole=True, optional=True)
+        check_number(self.name, "temperature", temperature, least=1e-6, optional=True)
+        check_number(self.name, "shrinkage", shrinkage, optional=True)
+        check_number(self.name, "category_bonus", category_bonus, optional=True)
+        check_choice(self.name, "targets", targets, get_args(Targets))
+        self._kernel = {"k": k, "temperature": temperature, "shrinkage": shrinkage}
+        self._bonus = category_bonus
         self._targets: Targets = targets
-        self._fitted: _Fitted | None = None
 
-    def fit(self, table: OutcomeTable) -> Self:
-        """Take in recorded outcomes, all rows of the table, and choose what was left open.
+    @property
+    def given(self) -> dict[str, Any]:
+        """See `Learner.given`."""
+        return {**self._kernel, "category_bonus": self._bonus, "targets": self._targets}
 
-        Raises:
-            ConfigError: Nothing is known of an expert.
-        """
-        score = table.score.astype(np.float64)
+    def fit(self, training: Training) -> Lesson:
+        """See `Learner.fit`."""
+        score = training.score
         if self._targets == "successes":
             sums = np.nansum(score, axis=1, keepdims=True)
             score = np.divide(score, sums, out=np.full_like(score, np.nan), where=sums > 0)
-        # By their ids: the order of the rows must not matter, not even where cosines are equal.
-        by_id = sorted(range(len(score)), key=lambda row: table.queries[row].id)
-        table = replace(table, score=score.astype(np.float32)).rows(by_id)
-        known = table.rows(np.asarray((~np.isnan(table.score)).any(axis=1)))
-        for name, column in zip(known.names, known.score.T, strict=True):
-            if np.isnan(column).all():
-                raise ConfigError(
-                    f"router 'neighbours': no outcome of {name!r} to learn from; leave it out"
-                )
-        prompts = [query.prompt for query in known.queries]
-        features = Features(self._encoder, self._features.lexical_share).fit(prompts)
-        embeddings = features.encode(prompts)
-        prior = known.macro_means().astype(np.float32)
-        kernel = choose_kernel(
-            embeddings,
-            known.score,
-            prior,
-            known.category_codes,
-            known.folds(salt="neighbours"),
-            self._grid(),
-        )
-        ids = tuple(query.id for query in known.queries)
-        self._features = features
-        self._fitted = _Fitted(
-            known.names, ids, tuple(prompts), embeddings, known.score, prior, kernel, self._targets
-        )
-        return self
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings in use; those left open are known once it is fitted."""
-        chosen = self._given if self._fitted is None else asdict(self._fitted.kernel)
-        share = self._features.lexical_share
-        return {**chosen, "targets": self._targets, "lexical_share": share}
-
-    def annotate(self, query: Query) -> None:
-        """None: the query's text is enough."""
-
-    def score(self, queries: Sequence[Query], annotations: Sequence[Annotation | None]) -> Scores:
-        """See `Router.score`.
-
-        Raises:
-            RoutingError: It is not fitted.
-        """
-        if (fitted := self._fitted) is None:
-            raise RoutingError("router 'neighbours' is not fitted; fit it on recorded outcomes")
-        embedded = self._features.encode([query.text for query in queries])
-        k = min(fitted.kernel.k + SPARE, fitted.index.size)
-        similarity, ids = fitted.index.top_k(embedded, k)
-        quality = [
-            kernel_means(similarity[rows], fitted.targets[ids[rows]], fitted.prior, fitted.kernel)
-            for rows in batches(np.arange(len(queries)), k, len(fitted.experts))
-        ]
-
-        def explain(query: int, expert: int) -> Evidence:
-            return fitted.explain(similarity[query], ids[query], expert)
-
-        return Scores(fitted.experts, np.clip(np.concatenate(quality), 0, 1), explain)
-
-    def save(self, folder: Path) -> None:
-        """Write what it is and what it has learned; the encoder is not part of it.
-
-        Raises:
-            ConfigError: It is not fitted.
-        """
-        if (fitted := self._fitted) is None:
-            raise ConfigError("router 'neighbours' is not fitted; fit it before it is saved")
-        meta = {
-            "given": self._given,
-            "targets": self._targets,
-            "lexical_share": self._features.lexical_share,
-            "kernel": asdict(fitted.kernel),
-            "experts": fitted.experts,
-            "ids": fitted.ids,
-            "prompts": fitted.prompts,
+            training = replace(training, score=score)
+            for name, column in zip(training.names, score.T, strict=True):
+                if np.isnan(column).all():
+                    raise ConfigError(
+                        f"router {self.name!r}: {name!r} was asked nothing that any expert got "
+                        "right, so it has no share of successes; leave it out, or give targets: "
+                        "scores"
+                    )
+        known = _with_known(training)
+        given: dict[str, Any] = {
+            f"{name}s": (value,) for name, value in self._kernel.items() if value is not None
         }
-        arrays = {"embeddings": fitted.embeddings, "targets": fitted.targets, "prior": fitted.prior}
-        # An old router must not be read with the new one's words, should this end half way.
-        discard_artefact(folder)
-        self._features.save(folder)
-        save_artefact(folder, self.name, meta, arrays)
+        kernel = choose_kernel(
+            known.batch.embeddings,
+            known.score,
+            known.prior,
+            known.category_codes,
+            known.folds,
+            Grid(**given),
+        )
+        hidden, _ = cross_fit(partial(self._model, kernel=kernel, bonus=0.0), training)
+        # By a bonus of 0, a category that is known changes nothing.
+        told = {
+            bonus: hidden
+            if bonus == 0
+            else cross_fit(partial(self._model, kernel=kernel, bonus=bonus), training)[1]
+            for bonus in (BONUSES if self._bonus is None else (self._bonus,))
+        }
+        bonus = min(told, key=lambda each: _error(told[each], training))
+        model = self._model(training, kernel=kernel, bonus=bonus)
+        return Lesson(model, hidden, told[bonus])
 
-    @classmethod
-    def load(cls, folder: Path, encoder: Encoder) -> Self:
-        """What `save` wrote; `encoder` must embed as the one that it was fitted with.
-
-        Raises:
-            ConfigError: There is none, it is not whole, or the encoder is another one.
-        """
-        meta, arrays = load_artefact(folder, cls.name)
-        embeddings, share = arrays["embeddings"], meta["lexical_share"]
-        router = cls(encoder, **meta["given"], targets=meta["targets"], lexical_share=share)
-        router._features = Features.load(folder, encoder, share)
-        anew = router._features.encode(meta["prompts"][:1])
-        if anew.shape[1] != embeddings.shape[1] or anew[0] @ embeddings[0] < SAME:
-            raise ConfigError(
-                f"{folder}: was fitted with another encoder; name that one, or fit it again"
-            )
-        router._fitted = _Fitted(
+    def restore(self, meta: Mapping[str, Any], arrays: Arrays) -> NeighboursModel:
+        """See `Learner.restore`."""
+        return NeighboursModel(
             tuple(meta["experts"]),
-            tuple(meta["ids"]),
-            tuple(meta["prompts"]),
-            embeddings,
+            tuple(meta["texts"]),
+            arrays["embeddings"],
             arrays["targets"],
             arrays["prior"],
             Kernel(**meta["kernel"]),
-            meta["targets"],
+            meta["kind"],
+            tuple(meta["categories"]),
+            arrays["codes"],
+            meta["category_bonus"],
         )
-        return router
 
-    def _grid(self) -> Grid:
-        given: dict[str, Any] = {
-            f"{name}s": (value,) for name, value in self._given.items() if value is not None
-        }
-        return Grid(**given)
+    def annotate(self, query: Query, experts: Sequence[str]) -> None:
+        """None: the query's text is enough."""
 
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """r recorded queries, and how m experts did on them."""
-
-    experts: tuple[str, ...]
-    ids: tuple[str, ...]
-    prompts: tuple[str, ...]
-    embeddings: Float32Array
-    """[r, d]."""
-    targets: Float32Array
-    """[r, m]; NaN: unknown."""
-    prior: Float32Array
-    """[m], each expert's mean."""
-    kernel: Kernel
-    kind: Targets
-
-    @cached_property
-    def index(self) -> FlatIndex:
-        """Of the embeddings."""
-        return FlatIndex(self.embeddings)
-
-    def explain(self, similarity: Float32Array, ids: Int64Array, expert: int) -> Evidence:
-        """Why an expert got its score, by the nearest that count for which it is known."""
-        n = int(n_counting(similarity[None], self.kernel.k)[0])
-        known = [
-            (float(cosine), int(i))
-            for cosine, i in zip(similarity[:n], ids[:n], strict=True)
-            if not np.isnan(self.targets[i, expert])
-        ]
-        if not known:
-            name, mean = self.experts[expert], self.prior[expert]
-            return Evidence(
-                f"none of {n} neighbours tells of {name!r}; its overall mean {mean:.2f}"
-            )
-        shown = [
-            {
-                "id": self.ids[i],
-                "prompt": _shortened(self.prompts[i], 200),
-                "similarity": round(cosine, 4),
-                "target": float(self.targets[i, expert]),
-            }
-            for cosine, i in known[:SHOWN]
-        ]
-        cosine, i = known[0]
-        return Evidence(
-            f"{_DID[self.kind].format(self.targets[i, expert])} on the nearest recorded query "
-            f"{_shortened(self.prompts[i], 60)!r}, cosine {cosine:.2f}, of {n} that count",
-            {"neighbours": shown, "kernel": asdict(self.kernel)},
+    def _model(self, training: Training, *, kernel: Kernel, bonus: float) -> NeighboursModel:
+        training = _with_known(training)
+        batch = training.batch
+        return NeighboursModel(
+            training.names,
+            batch.texts,
+            batch.embeddings,
+            training.score,
+            training.prior,
+            kernel,
+            self._targets,
+            training.categories,
+            training.category_codes,
+            bonus,
         )
 
 
-def _check(setting: str, value: float | None) -> None:
-    kind, types, least = _RANGES[setting]
-    if value is not None and not (type(value) in types and least <= value < math.inf):
-        raise ConfigError(
-            f"router 'neighbours': {setting!r} is {value!r}; give {kind} from {least}, or "
-            "leave it out"
-        )
+def _with_known(training: Training) -> Training:
+    """The rows of which something is known; all where nothing is."""
+    is_known = np.asarray((~np.isnan(training.score)).any(axis=1))
+    return training.rows(is_known) if is_known.any() else training
 
 
-def _shortened(text: str, width: int) -> str:
-    """One line of at most so many characters; not by words, which not all languages part."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 3]}..."
+def _error(raw: Float32Array, training: Training) -> float:
+    predicted = sigmoid(raw.astype(np.float64)).astype(np.float32)
+    return macro_mean(advantage_errors(predicted, training.score), training.category_codes)

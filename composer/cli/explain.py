@@ -11,7 +11,10 @@ from composer.types import Answer, Selection
 
 
 def show_selection(console: Console, selection: Selection, *, explain: bool) -> None:
-    """All experts that may be asked, best first; with `explain` on what evidence."""
+    """All experts that may be asked, best first; with `explain` on what evidence, and what if.
+
+    Of a query that is refused: all experts.
+    """
     console.print(f"router {selection.router}: {selection.reason}")
     if selection.shortfall is not None:
         console.print(f"fewer than asked for: {selection.shortfall}")
@@ -19,7 +22,8 @@ def show_selection(console: Console, selection: Selection, *, explain: bool) -> 
     known = qualities(selection)
     columns = ["rank", "expert", "predicted quality", "chosen"]
     table = make_table(*columns, *(["utility", "evidence"] if explain else []))
-    for rank, expert in enumerate(selection.ranking, start=1):
+    by_quality = sorted(known, key=lambda name: -(known[name] or 0.0))
+    for rank, expert in enumerate(selection.ranking or by_quality, start=1):
         choice = chosen.get(expert)
         cells = [str(rank), expert, number(known.get(expert)), "yes" if choice else ""]
         if explain:
@@ -29,6 +33,10 @@ def show_selection(console: Console, selection: Selection, *, explain: bool) -> 
             ]
         table.add_row(*cells)
     console.print(table)
+    if explain and selection.margin is not None:
+        console.print(f"margin over {selection.ranking[1]}: {number(selection.margin)}")
+    for counterfactual in selection.what_if() if explain else ():
+        console.print(f"what if: {counterfactual.text}")
 
 
 def show_answer(console: Console, answer: Answer) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from composer.types import Answer, Completion, Failure, Selection, Span
+from composer.types import Answer, Choice, Completion, Failure, Selection, Span
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,21 +67,17 @@ def answer_json(answer: Answer) -> dict[str, Any]:
 
 
 def selection_json(selection: Selection) -> dict[str, Any]:
-    """Who was chosen and why, and every expert's predicted quality; null: unknown."""
+    """Who was chosen and why, what would change it, and every predicted quality; null: unknown."""
     return {
         "query_id": selection.query_id,
         "router": selection.router,
         "reason": selection.reason,
         "shortfall": selection.shortfall,
-        "choices": [
-            {
-                "expert": choice.expert,
-                "quality": plain(choice.quality),
-                "utility": plain(choice.utility),
-                "evidence": choice.evidence.reason,
-                "details": plain(choice.evidence.details),
-            }
-            for choice in selection.choices
+        "margin": plain(selection.margin),
+        "choices": [_choice_json(choice) for choice in selection.choices],
+        "counterfactuals": [
+            plain(asdict(counterfactual)) | {"text": counterfactual.text}
+            for counterfactual in selection.what_if()
         ],
         "ranking": list(selection.ranking),
         "scores": qualities(selection),
@@ -115,6 +111,17 @@ def plain(value: object) -> Any:
     if isinstance(value, Iterable):
         return [plain(item) for item in cast("Iterable[object]", value)]
     return str(value)
+
+
+def _choice_json(choice: Choice) -> dict[str, Any]:
+    evidence = choice.evidence
+    return {
+        "expert": choice.expert,
+        "quality": plain(choice.quality),
+        "utility": plain(choice.utility),
+        "evidence": evidence.reason,
+        "details": plain(evidence.details),
+    }
 
 
 def _completion_json(completion: Completion) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from eval.bench.metrics import bench_metrics
 from eval.bench.overhead import bench_overhead
 from eval.bench.result import BenchResult
+from eval.bench.route import bench_route
 from eval.bench.startup import bench_startup
 from eval.bench.switch import bench_switch
 from eval.bench.throughput import bench_throughput
@@ -14,6 +15,7 @@ from eval.bench.throughput import bench_throughput
 BENCHES: Mapping[str, Callable[[], BenchResult]] = {
     "metrics": bench_metrics,
     "overhead": bench_overhead,
+    "route": bench_route,
     "startup": bench_startup,
     "switch": bench_switch,
     "throughput": bench_throughput,

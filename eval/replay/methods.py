@@ -22,7 +22,7 @@ import yaml
 from composer.aggregators import make_aggregator
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable
-from composer.protocols import Encoder, FittedRouter
+from composer.protocols import Encoder, FittedRouter, RouterNeed
 from composer.suggest import unknown_name
 from eval.replay.fits import Fits
 from eval.replay.judged import Judged
@@ -68,6 +68,8 @@ class Method:
     """It uses the category whatever the routers are told."""
     in_hindsight: bool = False
     """It chooses on what it is judged on, so on all of it at once."""
+    needs: frozenset[RouterNeed] = frozenset()
+    """What its router must be told beside the queries."""
 
 
 def all_methods(table: OutcomeTable) -> list[str]:
@@ -116,7 +118,8 @@ def make_method(name: str, encoder: Encoder, fits: Fits | None = None) -> Method
         expert = first.partition("=")[2].removesuffix("]").strip()
         return Method(f"fixed[expert={expert}]", _rung(partial(fixed, expert=expert)))
     check_is_router(kind, [*LADDER, "fixed", *FITTED, *AGGREGATORS])
-    return Method(name, partial(judge, Composition(name, _fitting(first, encoder, fits))))
+    fitting, needs = _fitting(first, encoder, fits)
+    return Method(name, partial(judge, Composition(name, fitting)), needs=needs)
 
 
 def check_is_router(kind: str, known: Sequence[str]) -> None:
@@ -143,12 +146,13 @@ def _rung(run: Callable[[Round], Judged]) -> Judge:
     return judge_rung
 
 
-def _fitting(text: str, encoder: Encoder, fits: Fits) -> Callable[[OutcomeTable], FittedRouter]:
-    """What fits a router; its settings are checked now."""
+def _fitting(
+    text: str, encoder: Encoder, fits: Fits
+) -> tuple[Callable[[OutcomeTable], FittedRouter], frozenset[RouterNeed]]:
+    """What fits a router, and what the router needs; its settings are checked now."""
     kind, settings = parse(text)
     make = partial(make_fitted_router, kind, settings, encoder=encoder)
-    make()
-    return partial(fits.fit, text, make)
+    return partial(fits.fit, text, make), make().needs
 
 
 def _composed(name: str, router: str, text: str, encoder: Encoder, fits: Fits) -> Method:
@@ -165,8 +169,9 @@ def _composed(name: str, router: str, text: str, encoder: Encoder, fits: Fits) -
     aggregator, fixed_settings = AGGREGATORS[aggregator]
     settings = {**fixed_settings, **settings}
     make_aggregator(aggregator, settings)
-    composition = Composition(name, _fitting(router, encoder, fits), k, aggregator, settings)
-    return Method(name, partial(judge, composition), reads_answers=True)
+    fitting, needs = _fitting(router, encoder, fits)
+    composition = Composition(name, fitting, k, aggregator, settings)
+    return Method(name, partial(judge, composition), reads_answers=True, needs=needs)
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -199,6 +204,17 @@ def split_names(text: str) -> list[str]:
 
 def cannot_run(methods: Sequence[Method], table: OutcomeTable) -> dict[str, str]:
     """The methods that this table cannot judge, and why."""
-    if has_answers(table):
-        return {}
-    return {m.name: "no answers are recorded" for m in methods if m.reads_answers}
+    annotations = [query.annotation for query in table.queries if query.annotation is not None]
+    has: Mapping[RouterNeed, bool] = {
+        "annotations": bool(annotations),
+        "descriptions": any(expert.description for expert in table.experts),
+        "likelihoods": any("nats_per_byte" in each.values for each in annotations),
+    }
+    reasons: dict[str, str] = {}
+    for method in methods:
+        lacks = sorted(need for need in method.needs if not has.get(need, False))
+        if lacks:
+            reasons[method.name] = f"no {' and no '.join(lacks)} are recorded"
+        elif method.reads_answers and not has_answers(table):
+            reasons[method.name] = "no answers are recorded"
+    return reasons

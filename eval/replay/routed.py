@@ -11,6 +11,7 @@ from composer.choose import choose
 from composer.experts import ChooseRule
 from composer.outcomes import OutcomeTable
 from composer.protocols import FittedRouter
+from composer.types import Query
 from eval.replay.judged import Decision, Judged
 from eval.replay.parts import Round
 from eval.replay.recorded_flow import replay_flow
@@ -56,13 +57,17 @@ def judge(
     table = each.judged
     router = composition.fit_router(each.train)
     queries = table.to_queries(with_category=known_category)
-    scores = router.score(queries, [None] * len(queries))
+    scores = router.score(queries, [query.annotation for query in table.queries])
     k = min(composition.k, len(table.names))
     rule = ChooseRule(k=k)
     selections = choose(scores, [query.id for query in queries], rule, router=router.name)
     aggregator = make_aggregator(composition.aggregator, composition.settings)
     decisions: list[Decision] = []
     for row, (query, selection) in enumerate(zip(queries, selections, strict=True)):
+        if not selection.choices:
+            decisions.append(_refused(query, table))
+            on_row()
+            continue
         decision = replay_flow(
             aggregator, query, selection, table, row, reads_answers=composition.reads_answers
         )
@@ -78,6 +83,12 @@ def judge(
     else:
         quality = scores.quality[:, [scores.experts.index(name) for name in table.names]]
     return Judged(composition.method, tuple(decisions), settings, quality)
+
+
+def _refused(query: Query, table: OutcomeTable) -> Decision:
+    """Of a query that no expert was chosen for."""
+    cost = float("nan") if table.cost_usd is None else 0.0
+    return Decision(query.id, None, (), 0.0, cost, failed=True)
 
 
 def has_answers(table: OutcomeTable) -> bool:

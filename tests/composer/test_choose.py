@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from composer.choose import choose
 from composer.errors import RoutingError
@@ -215,9 +216,15 @@ def test_nobody_available_is_an_error_whatever_the_fallback(fallback: str | None
         choose(scores((0.25, 0.5)), ["q"], rule, router="told", unavailable={"a", "b"})
 
 
-def test_knowing_nothing_of_those_available_is_an_error() -> None:
-    with pytest.raises(RoutingError, match=r"'told' knows nothing .* set choose\.fallback"):
-        choose(scores((0.5, UNKNOWN)), ["q"], ChooseRule(), router="told", unavailable={"a"})
+def test_a_query_of_which_nothing_is_known_is_refused_and_the_rest_are_chosen_for() -> None:
+    rows = scores((0.25, 0.5), (0.5, UNKNOWN))
+    taken, refused = choose(rows, ["q", "r"], ChooseRule(), router="told", unavailable={"a"})
+    assert [choice.expert for choice in taken.choices] == ["b"]
+    assert (refused.query_id, refused.choices, refused.ranking) == ("r", (), ())
+    assert refused.reason == (
+        "the router 'told' knows nothing of any available expert; give experts examples or a "
+        "description, or set choose.fallback"
+    )
 
 
 def test_ties_among_many_experts_keep_the_order_of_the_columns() -> None:
@@ -226,3 +233,131 @@ def test_ties_among_many_experts_keep_the_order_of_the_columns() -> None:
     many = Scores(names, quality, lambda row, column: Evidence("as told"))
     (selection,) = choose(many, ["q"], ChooseRule(k=2), router="told")
     assert selection.ranking == (*names[1::2], *names[::2])
+
+
+def test_a_choice_that_hangs_on_the_order_of_the_columns_is_said_to_be_tied() -> None:
+    rows = scores((0.5, 0.5, 0.25), (0.25, 0.25, 0.25), (0.5, 0.25, 0.25))
+    reasons = [s.reason for s in choose(rows, ["q", "r", "s"], ChooseRule(), router="told")]
+    assert reasons == [
+        "best by told, tied with 1 other",
+        "best by told, tied with 2 others",
+        "best by told",
+    ]
+
+
+def test_a_tie_among_the_chosen_decides_nothing() -> None:
+    (selection,) = choose(scores((0.5, 0.5, 0.25)), ["q"], ChooseRule(k=2), router="told")
+    assert selection.reason == "the 2 best by told"
+
+
+def test_a_tie_is_one_of_utilities() -> None:
+    cost = np.array([[0.25, 0.5]], np.float32)
+    rule = ChooseRule(cost_weight=1)
+    (selection,) = choose(scores((0.25, 0.5)), ["q"], rule, router="told", cost_usd=cost)
+    assert selection.reason == "best by told, tied with 1 other"
+
+
+def test_an_expert_that_is_gone_or_unknown_ties_with_nobody() -> None:
+    (selection,) = choose(
+        scores((0.5, UNKNOWN, 0.5)), ["q"], ChooseRule(), router="told", unavailable={"c"}
+    )
+    assert selection.reason == "best by told"
+
+
+@settings(deadline=None)
+@given(situations(), st.integers(1, 6), weights)
+def test_the_margin_is_the_lead_in_utility_over_the_best_other_expert(
+    situation: Situation, k: int, cost_weight: float
+) -> None:
+    utility = situation.utility(ChooseRule(cost_weight=cost_weight))
+    for row, selection in enumerate(situation.choose(k=k, cost_weight=cost_weight)):
+        known = sorted(
+            (utility[row, n] for n in selection.ranking if (row, n) in utility), reverse=True
+        )
+        assert selection.margin == (known[0] - known[1] if len(known) > 1 else None)
+
+
+def test_a_fallback_behind_the_best_has_a_margin_below_zero() -> None:
+    rule = ChooseRule(threshold=0.75, fallback="b")
+    (selection,) = choose(scores((0.5, 0.25)), ["q"], rule, router="told")
+    assert selection.margin == -0.25
+
+
+def test_a_query_that_no_expert_is_good_enough_for_is_refused_when_the_rule_abstains() -> None:
+    rule = ChooseRule(k=3, threshold=0.5, abstain=True)
+    refused, taken = choose(scores((0.25, 0.125), (0.5, 0.25)), ["q", "r"], rule, router="told")
+    assert (refused.query_id, refused.choices, refused.ranking) == ("q", (), ())
+    assert (refused.shortfall, refused.margin, refused.what_if()) == (None, None, ())
+    assert refused.reason == (
+        "abstained: the best predicted quality 0.250 is below the threshold 0.500; "
+        "lower choose.threshold or set choose.fallback"
+    )
+    np.testing.assert_array_equal(refused.quality, [0.25, 0.125])
+    assert [choice.expert for choice in taken.choices] == ["a", "b"]
+
+
+def test_a_fallback_takes_the_query_before_the_rule_abstains() -> None:
+    rule = ChooseRule(threshold=0.5, fallback="b", abstain=True)
+    (here,) = choose(scores((0.25, 0.125)), ["q"], rule, router="told")
+    (gone,) = choose(scores((0.25, 0.125)), ["q"], rule, router="told", unavailable={"b"})
+    assert [choice.expert for choice in here.choices] == ["b"]
+    assert gone.choices == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"threshold": 0.5}, "changes nothing; name a 'fallback' or set 'abstain: true'"),
+        ({"threshold": 0.5, "abstain": False}, "changes nothing"),
+        ({"abstain": True}, "nothing to measure by; set a 'threshold'"),
+        ({"abstain": True, "fallback": "b"}, "set a 'threshold'"),
+    ],
+)
+def test_a_rule_that_cannot_have_an_effect_is_refused(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ChooseRule.model_validate(rule)
+
+
+def test_an_expert_of_unknown_cost_is_unknown_only_where_cost_weighs() -> None:
+    cost = np.array([[UNKNOWN, 0.5]], np.float32)
+    (free,) = choose(scores((0.5, 0.25)), ["q"], ChooseRule(), router="told", cost_usd=cost)
+    weighed = ChooseRule(cost_weight=0.25)
+    (dear,) = choose(scores((0.5, 0.25)), ["q"], weighed, router="told", cost_usd=cost)
+    assert free.choices[0].expert == "a"
+    assert (dear.choices[0].expert, dear.choices[0].utility) == ("b", 0.125)
+
+
+def test_a_fallback_of_unknown_cost_has_no_utility() -> None:
+    rule = ChooseRule(cost_weight=1, threshold=0.75, fallback="a")
+    cost = np.array([[UNKNOWN, 0.5]], np.float32)
+    (selection,) = choose(scores((0.5, 0.25)), ["q"], rule, router="told", cost_usd=cost)
+    (choice,) = selection.choices
+    assert (choice.expert, choice.quality, choice.utility) == ("a", 0.5, None)
+    assert selection.margin is None
+
+
+def test_what_would_change_the_choice_is_found_only_when_asked_for() -> None:
+    asked: list[int] = []
+
+    def why(row: int, column: int) -> Evidence:
+        asked.append(column)
+        return Evidence("as told")
+
+    quality = np.array([[0.5, 0.25]], np.float32)
+    (selection,) = choose(
+        Scores(("a", "b"), quality, why),
+        ["q"],
+        ChooseRule(),
+        router="told",
+        cost_usd=np.array([[0.75, 0.25]], np.float32),
+    )
+    assert asked == []
+    (counterfactual,) = selection.what_if()
+    assert (counterfactual.expert, counterfactual.turn) == ("b", 0.5)
+
+
+def test_no_weight_changes_whom_a_fallback_takes_from() -> None:
+    rule = ChooseRule(threshold=0.75, fallback="b")
+    cost = np.array([[0.75, 0.25]], np.float32)
+    (selection,) = choose(scores((0.5, 0.25)), ["q"], rule, router="told", cost_usd=cost)
+    assert selection.what_if() == ()

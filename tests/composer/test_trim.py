@@ -15,7 +15,7 @@ EXPERTS = ("a", "b", "c", "d")
 
 
 def selection(ranking: str, k: int = 1, quality: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)):
-    choices = tuple(Choice(name, 0.5, 0.5, Evidence("as told")) for name in ranking[:k])
+    choices = tuple(Choice(name, 0.5, 0.5, lambda: Evidence("as told")) for name in ranking[:k])
     reason = "best by told"
     return Selection("q", "told", choices, tuple(ranking), EXPERTS, quality, reason, margin=0.2)
 

@@ -61,7 +61,8 @@ class Drive:
     def selection(self, k: int | None = None, ranking: Sequence[str] | None = None) -> Selection:
         ranking = self.ranking if ranking is None else tuple(ranking)
         choices = tuple(
-            Choice(expert, None, None, Evidence("as told")) for expert in ranking[: k or self.k]
+            Choice(expert, None, None, lambda: Evidence("as told"))
+            for expert in ranking[: k or self.k]
         )
         quality = [0.5] * len(ranking)
         return Selection("q1", "told", choices, tuple(ranking), tuple(ranking), quality, "as told")

@@ -23,7 +23,7 @@ from composer.types import (
 SELECTION = Selection(
     query_id="q",
     router="retrieval",
-    choices=(Choice("ada", 0.5, 0.25, Evidence("near an example", {"rank": np.int64(1)})),),
+    choices=(Choice("ada", 0.5, 0.25, lambda: Evidence("near an example", {"rank": np.int64(1)})),),
     ranking=("ada", "bob"),
     experts=("ada", "bob"),
     quality=np.array([0.5, math.nan], np.float32),  # pyright: ignore[reportArgumentType]
@@ -94,7 +94,7 @@ def test_a_selection_says_by_how_much_it_was_decided_and_what_would_change_it() 
             "side": "below",
             "turn": 0.5,
             "expert": "bob",
-            "text": "'bob' is first if 'algebra' counts less than 0.500 times as much",
+            "text": "'bob' is first if 'algebra' counts less than 0.5 times as much",
         }
     ]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -113,6 +113,34 @@ def test_a_router_sends_each_query_to_the_expert_of_the_highest_quality(
         ("bea", ("bea",), 0.5, 6.0),
     ]
     assert [d.predicted for d in judged.decisions] == [0.75, 0.75]
+
+
+@pytest.mark.parametrize("options", [{}, {"aggregator": "vote", "k": 2}])
+def test_a_query_that_the_router_knows_nothing_of_is_not_answered(
+    make_table: MakeTable, spy: SpyRouter, options: dict[str, Any]
+):
+    table = make_table("train - 1 0", "test - 1 1", cost=["1 1", "1 1"], answers=["A A"] * 2)
+    spy.quality = (math.nan, math.nan)
+    told: list[None] = []
+
+    judged = spy.method(**options).judge(
+        Round(table.split("train"), table.split("test")),
+        known_category=False,
+        on_row=lambda: told.append(None),
+    )
+
+    (decision,) = judged.decisions
+    assert (decision.expert, decision.asked, decision.failed) == (None, (), True)
+    assert (decision.score, decision.cost_usd, len(told)) == (0.0, 0.0, 1)
+
+
+def test_a_refused_query_of_a_table_without_costs_has_none(make_table: MakeTable, spy: SpyRouter):
+    spy.quality = (math.nan, math.nan)
+
+    (decision,) = judge_one(make_table("train - 1 0", "test - 1 1"), spy.method()).decisions
+
+    assert decision.failed
+    assert math.isnan(decision.cost_usd)
 
 
 def test_a_routers_qualities_are_kept_in_the_order_of_the_tables_experts(
