@@ -94,14 +94,14 @@ def _random(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
 
 
 def _descriptions(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
-    from routers.description_router import DescriptionRouter
+    from routers.description.router import DescriptionRouter
 
     check_settings("description", settings, optional=("annotator", "alpha"))
     return DescriptionRouter(experts, encoder, **settings)
 
 
 def _retrieval(experts: Experts, settings: Settings, encoder: Encoder) -> Router:
-    from routers.retrieval import RetrievalRouter
+    from routers.retrieval.examples import RetrievalRouter
 
     check_settings("retrieval", settings, optional=("pilots", "pool"))
     return RetrievalRouter(experts, encoder, **settings)

@@ -20,55 +20,55 @@ LearnerT = TypeVar("LearnerT", bound="Learner")
 
 
 def _category(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.category import CategoryLearner
+    from routers.category.learner import CategoryLearner
 
     return _make(CategoryLearner, settings)
 
 
 def _clusters(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.clusters import ClustersLearner
+    from routers.clusters.learner import ClustersLearner
 
     return _make(ClustersLearner, settings)
 
 
 def _description(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.description import DescriptionLearner
+    from routers.description.learner import DescriptionLearner
 
     return _make(DescriptionLearner, settings, encoder=encoder)
 
 
 def _learned(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.learned import LearnedLearner
+    from routers.learned.learner import LearnedLearner
 
     return _make(LearnedLearner, settings)
 
 
 def _likelihood(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.likelihood import LikelihoodLearner
+    from routers.likelihood.learner import LikelihoodLearner
 
     return _make(LikelihoodLearner, settings)
 
 
 def _neighbours(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.neighbours import NeighboursLearner
+    from routers.neighbours.learner import NeighboursLearner
 
     return _make(NeighboursLearner, settings)
 
 
 def _pilots(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.pilots import PilotsLearner
+    from routers.retrieval.learner import PilotsLearner
 
     return _make(PilotsLearner, settings)
 
 
 def _skill(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.skill import SkillLearner
+    from routers.skill.learner import SkillLearner
 
     return _make(SkillLearner, settings, encoder=encoder)
 
 
 def _stacked(settings: Settings, encoder: Encoder) -> Learner:
-    from routers.stacked import StackedLearner
+    from routers.stacked.learner import StackedLearner
 
     names = settings.get("members", MEMBERS)
     _check_members(names)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from composer.errors import ConfigError
-from routers.category import CategoryLearner
-from routers.category_choice import SHRINKAGES, choose, hold_out
-from routers.category_classifier import choose_temperature
-from routers.category_labels import make_labels
+from routers.category.choice import SHRINKAGES, choose, hold_out
+from routers.category.classifier import choose_temperature
+from routers.category.labels import make_labels
+from routers.category.learner import CategoryLearner
 from routers.learning import Batch, Lesson, Model, Training
 
 MakeTraining = Callable[..., Training]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from composer.errors import ConfigError
-from routers.category import CategoryLearner
+from routers.category.learner import CategoryLearner
 from routers.learning import Batch, Lesson, Training
 
 MakeTraining = Callable[..., Training]

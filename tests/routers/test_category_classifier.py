@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression  # pyright: ignore[reportMissingTypeStubs]
 
-from routers.category_classifier import (
+from routers.category.classifier import (
     PENALTY,
     ClassifierKind,
     Logistic,

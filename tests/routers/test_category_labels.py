@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from composer.errors import ConfigError
-from routers.category_labels import make_labels
-from routers.category_reading import NOT_KNOWN
+from routers.category.labels import make_labels
+from routers.category.reading import NOT_KNOWN
 from routers.learning import Training
 
 

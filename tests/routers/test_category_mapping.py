@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from composer.errors import ConfigError
-from routers.category_mapping import restore_mapping, solve_mapping
+from routers.category.mapping import restore_mapping, solve_mapping
 
 QUALITY = np.array([[0.9, 0.6, 0.5], [0.2, 0.3, 0.1]])
 SHARE = np.array([0.5, 0.5])

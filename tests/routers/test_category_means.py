@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from routers.category_means import shrunk_means, tally
+from routers.category.means import shrunk_means, tally
 from routers.learning import Training
 
 NAN = np.nan

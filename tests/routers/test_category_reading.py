@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from routers.category_reading import (
+from routers.category.reading import (
     NOT_KNOWN,
     Reading,
     Uncertainty,

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from composer.errors import ConfigError
 from composer.outcomes import RecordedExpert
 from composer.types import Message, Query
-from routers.clusters import ClustersLearner
-from routers.clusters_choice import Grid, shrunk_means
-from routers.clusters_kmeans import AXES, cluster
-from routers.clusters_model import ClustersModel, cluster_values, memberships
+from routers.clusters.choice import Grid, shrunk_means
+from routers.clusters.learner import ClustersLearner
+from routers.clusters.model import ClustersModel, cluster_values, memberships
+from routers.kmeans import AXES, cluster
 from routers.learning import Batch, Training
 
 NAN = math.nan

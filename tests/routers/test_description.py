@@ -27,9 +27,9 @@ from composer.types import (
     Sample,
     Scores,
 )
-from routers.description import DescriptionLearner, DescriptionModel
-from routers.description_annotator import INSTRUCTION
-from routers.description_router import DescriptionRouter
+from routers.description.annotator import INSTRUCTION
+from routers.description.learner import DescriptionLearner, DescriptionModel
+from routers.description.router import DescriptionRouter
 from routers.encoder import HashingEncoder
 from routers.learning import Batch, Training
 

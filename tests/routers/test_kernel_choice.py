@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routers.advantage import advantage_errors
-from routers.kernel import Kernel, kernel_means
-from routers.kernel_choice import Grid, choose_kernel
+from routers.neighbours.kernel import Kernel, kernel_means
+from routers.neighbours.kernel_choice import Grid, choose_kernel
 
 if TYPE_CHECKING:
     from composer.types import Float32Array

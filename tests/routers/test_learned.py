@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from composer.errors import ConfigError
-from routers.learned import LearnedLearner
-from routers.learned_heads import HEADS
-from routers.learned_model import LearnedModel
+from routers.learned.heads import HEADS
+from routers.learned.learner import LearnedLearner
+from routers.learned.model import LearnedModel
 from routers.learning import Lesson, Training
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from routers.learned_contrastive import expert_contrast, group_contrast
-from routers.learned_descent import Design, gradient, train_network
-from routers.learned_heads import cross_entropy, cross_entropy_slope
-from routers.learned_network import Activation, activate, to_unit
-from routers.learned_selection import reward_slope
+from routers.learned.contrastive import expert_contrast, group_contrast
+from routers.learned.descent import Design, gradient, train_network
+from routers.learned.heads import cross_entropy, cross_entropy_slope
+from routers.learned.network import Activation, activate, to_unit
+from routers.learned.selection import reward_slope
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

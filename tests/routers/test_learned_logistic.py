@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routers.learned_logistic import OWN, SHARED, Penalties, fit_logistic, make_bound, penalty_grid
+from routers.learned.logistic import OWN, SHARED, Penalties, fit_logistic, make_bound, penalty_grid
 
 if TYPE_CHECKING:
     from composer.types import Float32Array

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from routers.learned_categories import PRECISION, category_numbers, category_offsets
-from routers.learned_contrastive import TEMPERATURE, expert_contrast, group_contrast
-from routers.learned_heads import cross_entropy
-from routers.learned_selection import gates, lost_reward, reward_slope
+from routers.learned.categories import PRECISION, category_numbers, category_offsets
+from routers.learned.contrastive import TEMPERATURE, expert_contrast, group_contrast
+from routers.learned.heads import cross_entropy
+from routers.learned.selection import gates, lost_reward, reward_slope
 
 if TYPE_CHECKING:
     from composer.types import Float32Array

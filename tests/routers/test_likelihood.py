@@ -25,8 +25,8 @@ from composer.types import (
     TokenLogprob,
 )
 from routers.learning import Batch, Training
-from routers.likelihood import TAUS, Baseline, LikelihoodLearner, LikelihoodModel, Prior
-from routers.likelihood_annotator import BEFORE
+from routers.likelihood.annotator import BEFORE
+from routers.likelihood.learner import TAUS, Baseline, LikelihoodLearner, LikelihoodModel, Prior
 
 if TYPE_CHECKING:
     from composer.types import Float32Array

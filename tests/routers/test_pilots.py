@@ -15,9 +15,9 @@ from composer.errors import ConfigError
 from composer.outcomes import RecordedExpert
 from composer.types import Message, Query
 from routers.learning import Batch, Training
-from routers.pilots import PilotsLearner
-from routers.pilots_model import PilotsModel
-from routers.pilots_wins import winners
+from routers.retrieval.learner import PilotsLearner
+from routers.retrieval.model import PilotsModel
+from routers.retrieval.wins import winners
 
 NAN = math.nan
 MakeTraining = Callable[..., Training]

@@ -13,7 +13,7 @@ from composer.experts import Expert
 from composer.types import Message, Query, Scores
 from routers import make_router
 from routers.encoder import HashingEncoder
-from routers.retrieval import Pilots, Pool, RetrievalRouter
+from routers.retrieval.examples import Pilots, Pool, RetrievalRouter
 
 if TYPE_CHECKING:
     from composer.types import Float32Array

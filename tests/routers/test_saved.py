@@ -16,10 +16,10 @@ from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable, RecordedExpert
 from composer.types import Annotation, Message, Query, Scores
 from routers.artefact import save_artefact
-from routers.category import CategoryLearner
+from routers.category.learner import CategoryLearner
 from routers.encoder import HashingEncoder
 from routers.fitted import OutcomeRouter
-from routers.neighbours import NeighboursLearner
+from routers.neighbours.learner import NeighboursLearner
 from routers.saved import load_outcome_router, save_router
 
 if TYPE_CHECKING:

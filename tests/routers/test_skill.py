@@ -12,7 +12,7 @@ from composer.errors import ConfigError
 from composer.types import Annotation, Message, Query
 from routers.encoder import HashingEncoder
 from routers.learning import Lesson, Training
-from routers.skill import SkillLearner
+from routers.skill.learner import SkillLearner
 
 if TYPE_CHECKING:
     from composer.types import Float32Array

@@ -15,7 +15,7 @@ from composer.types import (
     Request,
     Sample,
 )
-from routers.skill_annotator import SCHEMA, infer_skills, parse_skills, repeated_skills
+from routers.skill.annotator import SCHEMA, infer_skills, parse_skills, repeated_skills
 
 QUERY = Query("q7", (Message("user", "What is 6 x 7?"),))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routers.skill_keywords import MIN_TEXTS, Vocabulary, learn_vocabulary
+from routers.skill.keywords import MIN_TEXTS, Vocabulary, learn_vocabulary
 
 TEXTS = [f"Solve the triangle {i}" for i in range(6)] + [f"Bake the bread {i}" for i in range(6)]
 

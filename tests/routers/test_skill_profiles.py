@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from routers.skill_profiles import (
+from routers.skill.profiles import (
     Mode,
     Profiles,
     Skilled,
@@ -12,7 +12,7 @@ from routers.skill_profiles import (
     make_profiles,
     suitability,
 )
-from routers.skill_terms import Terms, fit_category_weight, fit_local_weight
+from routers.skill.terms import Terms, fit_category_weight, fit_local_weight
 
 NAN = float("nan")
 # Query 0 takes skill 0, query 1 takes skills 0 and 1, query 2 takes skill 1 twice.

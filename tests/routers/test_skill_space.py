@@ -10,8 +10,8 @@ import pytest
 from composer.types import Annotation
 from routers.encoder import HashingEncoder
 from routers.learning import Training
-from routers.skill import SkillLearner
-from routers.skill_space import learn_space
+from routers.skill.learner import SkillLearner
+from routers.skill.space import learn_space
 
 if TYPE_CHECKING:
     from tests.routers.conftest import MakeTraining

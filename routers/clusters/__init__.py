@@ -1,0 +1,1 @@
+"""Avengers: how experts did on the clusters of recorded queries that a query is nearest to."""

@@ -1,0 +1,1 @@
+"""Glider: experts whose descriptions are nearest to what a query is about."""

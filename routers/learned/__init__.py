@@ -1,0 +1,1 @@
+"""Small heads that learn from embeddings how well each expert will do."""

@@ -1,0 +1,1 @@
+"""Branch-Train-Merge: experts that find the query itself likely."""

@@ -1,0 +1,1 @@
+"""How experts did on the recorded queries nearest to the query."""

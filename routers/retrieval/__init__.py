@@ -1,0 +1,1 @@
+"""RouterRetriever: pilots of experts, from their examples or from what they won."""

@@ -1,0 +1,1 @@
+"""Symbolic-MoE: what experts have shown on the skills that a query takes."""

@@ -1,0 +1,1 @@
+"""A calibrated combination of other routers."""
