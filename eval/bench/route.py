@@ -22,8 +22,8 @@ from routers.encoder import SentenceEncoder
 from routers.explained import Fitted
 from routers.fitted import OutcomeRouter
 from routers.index import FlatIndex
+from routers.kernel import Kernel
 from routers.learning import Batch, Training
-from routers.neighbours.kernel import Kernel
 from routers.neighbours.learner import NeighboursLearner, NeighboursModel
 
 if TYPE_CHECKING:

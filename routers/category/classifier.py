@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import numpy as np
 
 from routers.index import FlatIndex
-from routers.neighbours.kernel import Kernel, batches, kernel_means
+from routers.kernel import Kernel, batches, kernel_means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -29,9 +29,10 @@ class DescriptionRouter:
     """Scores an expert by its share of a softmax over the experts' descriptions.
 
     The quality is softmax(alpha * cosine), as in the source, see `routers.description.learner`: the
-    described experts' qualities add up to 1. It is no probability of success. With the source's alpha of 100 a cosine greater by 0.03 is worth odds of 20 to 1; give
-    less where a price is to be weighed against the quality. An expert without a description is
-    unknown (NaN). Descriptions are embedded when the first queries come.
+    described experts' qualities add up to 1. It is no probability of success. With the source's
+    alpha of 100 a cosine greater by 0.03 is worth odds of 20 to 1; give less where a price is to be
+    weighed against the quality. An expert without a description is unknown (NaN). Descriptions are
+    embedded when the first queries come.
 
     Args:
         experts: By name; their order is that of the scores' columns.

@@ -14,7 +14,7 @@ import numpy as np
 
 from routers.advantage import advantage_errors, macro_mean
 from routers.index import FlatIndex
-from routers.neighbours.kernel import Kernel, batches, kernel_grid
+from routers.kernel import Kernel, batches, kernel_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

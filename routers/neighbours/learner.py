@@ -43,8 +43,8 @@ from composer.types import Evidence
 from routers.advantage import advantage_errors, macro_mean
 from routers.calibration import logit, sigmoid
 from routers.index import FlatIndex
+from routers.kernel import Kernel, batches, kernel_means, n_counting
 from routers.learning import Batch, Lesson, Training, cross_fit
-from routers.neighbours.kernel import Kernel, batches, kernel_means, n_counting
 from routers.neighbours.kernel_choice import SPARE, Grid, choose_kernel
 from routers.settings import check_choice, check_number
 from routers.shortened import shortened

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routers.neighbours.kernel import CELLS, Kernel, batches, kernel_grid, kernel_means, n_counting
+from routers.kernel import CELLS, Kernel, batches, kernel_grid, kernel_means, n_counting
 
 if TYPE_CHECKING:
     from composer.types import Float32Array

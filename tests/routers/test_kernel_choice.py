@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routers.advantage import advantage_errors
-from routers.neighbours.kernel import Kernel, kernel_means
+from routers.kernel import Kernel, kernel_means
 from routers.neighbours.kernel_choice import Grid, choose_kernel
 
 if TYPE_CHECKING:
