@@ -35,8 +35,24 @@ def show_selection(console: Console, selection: Selection, *, explain: bool) -> 
     console.print(table)
     if explain and selection.margin is not None:
         console.print(f"margin over {selection.ranking[1]}: {number(selection.margin)}")
-    for counterfactual in selection.what_if() if explain else ():
+    if not explain:
+        return
+    for counterfactual in selection.what_if():
         console.print(f"what if: {counterfactual.text}")
+    for line in _nearest(selection):
+        console.print(line, markup=False)
+
+
+def _nearest(selection: Selection) -> list[str]:
+    """The recorded queries nearest to this one, and how the first few experts did on each."""
+    if not selection.choices:
+        return []
+    shown = selection.ranking[:4]
+    lines: list[str] = []
+    for query in selection.choices[0].evidence.details.get("nearest", ()):
+        scores = ", ".join(f"{e} {query['scores'][e]:.2f}" for e in shown if e in query["scores"])
+        lines.append(f"nearest ({query['similarity']:.2f}): {query['prompt'][:60]!r}: {scores}")
+    return lines
 
 
 def show_answer(console: Console, answer: Answer) -> None:

@@ -209,9 +209,10 @@ def judge_pair(
     )
 
 
-def pair_methods() -> list[str]:
-    """The names that are run unless others are asked for."""
-    return ["random", "category-expert", *ROUTERS, "oracle"]
+def pair_methods(encoder: Encoder) -> list[str]:
+    """The names that are run unless others are asked for: routers that need the text alone."""
+    routers = [name for name in ROUTERS if not make_fitted_router(name, {}, encoder=encoder).needs]
+    return ["random", "category-expert", *routers, "oracle"]
 
 
 def check_method(name: str, encoder: Encoder) -> None:
@@ -239,7 +240,7 @@ def _preference(name: str, draw: Draw, encoder: Encoder, *, known_category: bool
         return strong - weak
     router = _make_router(name, encoder).fit(draw.labels)
     queries = draw.judged.to_queries(with_category=known_category)
-    scores = router.score(queries, [None] * len(queries))
+    scores = router.score(queries, [query.annotation for query in draw.judged.queries])
     columns = [scores.experts.index(expert) for expert in draw.judged.names]
     quality = scores.quality[:, columns].astype(np.float64)
     return quality[:, 0] - quality[:, 1]

@@ -59,7 +59,8 @@ def pair_command(
     is recovered, over all shares of strong calls: about 0.5 at random. CPT(x) is the share of
     strong calls that recovers x of the gap. The interval covers seeds and questions.
 
-    Methods: random, category-expert (told the category), a router (neighbours), oracle.
+    Methods: random, category-expert (told the category), a router (stacked, neighbours, ...),
+    oracle.
     """
     table = read_outcomes(folder, experts="", partial=False)
     draws = make_draws(
@@ -71,9 +72,9 @@ def pair_command(
         n_seeds=seeds,
     )
     rows: list[PairRow] = []
-    names = list(dict.fromkeys(split_names(methods))) or pair_methods()
     with open_bars() as bars:
         encoder = make_encoder(encoder_source, bars)
+        names = list(dict.fromkeys(split_names(methods))) or pair_methods(encoder)
         for name in names:
             check_method(name, encoder)
         run = None

@@ -258,8 +258,8 @@ def test_a_pair_without_a_gap_has_null_in_its_json(make_table: MakeTable):
     ("name", "said"),
     [
         ("neighbour", "no method 'neighbour'; did you mean 'neighbours'?"),
-        ("vote-majority", "no method 'vote-majority'; choose from ['category-expert', "),
-        ("best-single", "no method 'best-single'; choose from ['category-expert', "),
+        ("vote-majority", "no method 'vote-majority'; choose from ['category', "),
+        ("best-single", "no method 'best-single'; choose from ['category', "),
         ("random[seed=1]", "method 'random' takes no settings; write 'random' alone"),
         ("neighbours[k=1", "cannot read the method 'neighbours[k=1'; write name or"),
         ("neighbours[kay=1]", "router 'neighbours' has no setting 'kay'; "),
@@ -279,9 +279,17 @@ def test_a_name_that_is_no_method_is_refused_before_anything_is_judged(
 
 
 def test_every_method_that_is_run_by_default_is_one():
-    for name in pair_methods():
+    for name in pair_methods(ENCODER):
         check_method(name, ENCODER)
-    assert pair_methods() == ["random", "category-expert", "neighbours", "oracle"]
+
+
+def test_by_default_every_rung_and_every_router_that_needs_the_text_alone_is_run():
+    names = pair_methods(ENCODER)
+
+    assert names[:2] == ["random", "category-expert"]
+    assert names[-1] == "oracle"
+    assert {"neighbours", "stacked"} <= set(names)
+    assert not {"description", "likelihood", "prior"} & set(names)
 
 
 class CountingEncoder(HashingEncoder):

@@ -279,7 +279,8 @@ def test_more_voters_than_experts_asks_all(make_table: MakeTable, methods: Metho
 
 
 def test_a_router_may_choose_who_votes(make_table: MakeTable, methods: Methods):
-    table = make_table(*TRAINED, "test - 0 0 0 0 1", answers=[*TRAINED_ANSWERS, "A B A B B"])
+    train, answers = [*TRAINED, *TRAINED], [*TRAINED_ANSWERS, *TRAINED_ANSWERS]
+    table = make_table(*train, "test - 0 0 0 0 1", answers=[*answers, "A B A B B"])
 
     judged = judge_one(table, methods("neighbours[lexical_share=0]+vote-majority[k=2]")[0])
 
