@@ -1,10 +1,11 @@
 """A calibrated combination of other routers: what they predict, weighted by what they are worth.
 
-    raw_ij = sum_k weight_k * quality_kij
+    raw_ij = logit(level_i + sum_k weight_k * advantage_kij)
 
-over the members k, whose raw scores are calibrated first. The weights are those, none negative,
-that come nearest to the recorded advantages on held-out rows: an expert's score minus the query's
-mean over the experts. The advantage decides whom to choose, and how hard a query is does not.
+over the members k, whose raw scores are calibrated first. A member's advantage for an expert is
+what it predicts of it minus its mean over the experts; the level is the mean of those means. The
+weights are those, none negative, whose combination comes nearest to the recorded advantages on
+held-out rows. The advantage decides whom to choose; how hard a query is, the level, does not.
 
 Sources: stacked generalisation, Wolpert 1992, with the non-negative weights of Breiman 1996,
 "Stacked regressions", by scipy's solver of non-negative least squares.
@@ -28,7 +29,7 @@ import numpy as np
 from composer.types import Evidence
 from routers.calibration import Calibration, calibrate
 from routers.learning import Batch, Learner, Lesson, Model, Training, is_told
-from routers.stacked.weights import fill, nonnegative_weights
+from routers.stacked.weights import combine, fill, nonnegative_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,8 +55,8 @@ class Blend:
         return fill(np.stack(each).astype(np.float64))
 
     def combine(self, raw: Sequence[Float32Array]) -> Float32Array:
-        """The weighted sum [n, m]; NaN where no member knows anything."""
-        return np.tensordot(self.weights, self.qualities(raw), 1).astype(np.float32)
+        """The members' combination [n, m]; NaN where none knows anything."""
+        return combine(self.qualities(raw), self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,8 @@ class StackedModel:
     known: Blend
     categories: tuple[str, ...]
     """Those of which outcomes are recorded."""
+    columns: tuple[int, ...]
+    """Which of the members' experts are scored: the level is of all that there were."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,11 +80,13 @@ class StackedModel:
         """See `Model.predict`."""
         raw = [model.predict(batch) for model in self.members.values()]
         told = is_told(batch, self.categories)
-        return np.where(told[:, None], self.known.combine(raw), self.hidden.combine(raw))
+        combined = np.where(told[:, None], self.known.combine(raw), self.hidden.combine(raw))
+        return combined[:, self.columns]
 
     def why(self, batch: Batch, row: int, column: int) -> Evidence:
         """See `Model.why`: what each member predicts, and why the weightiest one does."""
         one = batch.rows(np.array([row], np.int64))
+        column = self.columns[column]
         blend = self.known if is_told(one, self.categories)[0] else self.hidden
         qualities = blend.qualities([model.predict(one) for model in self.members.values()])
         names = list(self.members)
@@ -93,7 +98,6 @@ class StackedModel:
         return Evidence(
             f"{shown}; {first}: {of_first.reason}",
             {
-                "parts": {name: weights[name] * says[name] for name in names},
                 "members": {
                     name: {"quality": round(says[name], 4), "weight": round(weights[name], 4)}
                     for name in names
@@ -104,12 +108,7 @@ class StackedModel:
 
     def without(self, column: int) -> StackedModel:
         """See `Model.without`."""
-        members = {name: model.without(column) for name, model in self.members.items()}
-        hidden, known = (
-            replace(blend, calibrations=tuple(c.without(column) for c in blend.calibrations))
-            for blend in (self.hidden, self.known)
-        )
-        return StackedModel(members, hidden, known, self.categories)
+        return replace(self, columns=tuple(np.delete(self.columns, column).tolist()))
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """See `Model.state`."""
@@ -118,6 +117,7 @@ class StackedModel:
         meta = {
             "members": {name: meta for name, (meta, _) in states.items()},
             "categories": self.categories,
+            "columns": self.columns,
             "scales": {key: [c.scale for c in blend.calibrations] for key, blend in blends.items()},
         }
         arrays = {
@@ -157,7 +157,9 @@ class StackedLearner:
         hidden, held_out = self._blend(training, list(lessons.values()), known=False)
         known, held_out_known = self._blend(training, list(lessons.values()), known=True)
         models = {name: lesson.model for name, lesson in lessons.items()}
-        model = StackedModel(models, hidden, known, training.categories)
+        model = StackedModel(
+            models, hidden, known, training.categories, tuple(range(len(training.names)))
+        )
         return Lesson(model, held_out, held_out_known)
 
     def restore(self, meta: Mapping[str, Any], arrays: Arrays) -> StackedModel:
@@ -179,7 +181,9 @@ class StackedLearner:
             )
             for key in ("hidden", "known")
         )
-        return StackedModel(members, hidden, known, tuple(meta["categories"]))
+        return StackedModel(
+            members, hidden, known, tuple(meta["categories"]), tuple(meta["columns"])
+        )
 
     def annotate(self, query: Query, experts: Sequence[str]) -> None:
         """None: its members need the query's text alone."""
@@ -201,7 +205,7 @@ class StackedLearner:
         for fold in np.unique(training.folds):
             is_held = training.folds == fold
             weights = _weights(training, qualities, usable & ~is_held)
-            held_out[is_held] = np.tensordot(weights, qualities[:, is_held], 1)
+            held_out[is_held] = combine(qualities[:, is_held], weights)
         return Blend(calibrations, _weights(training, qualities, usable)), held_out
 
 

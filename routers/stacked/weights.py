@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from routers.calibration import logit
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     Float64Array = NDArray[np.float64]
 
 _LEAST = 1e-9
+_EDGE = 0.1
 
 
 def nonnegative_weights(
@@ -47,6 +50,24 @@ def nonnegative_weights(
     lower = np.linalg.cholesky(gram + _LEAST * np.eye(n_members))
     weights: Float64Array = cast("Any", nnls)(lower.T, np.linalg.solve(lower, moment))[0]
     return weights if weights.sum() > 0 else equal
+
+
+def combine(qualities: Float64Array, weights: Float64Array) -> Float32Array:
+    """The logits [n, m] of the mean level plus the weighted advantages.
+
+    Args:
+        qualities: What K members predict, [K, n, m]; NaN: all of them know nothing.
+        weights: [K].
+    """
+    is_known = ~np.isnan(qualities)
+    n_known = np.maximum(is_known.sum(axis=2, keepdims=True), 1)
+    means = np.where(is_known, qualities, 0).sum(axis=2, keepdims=True) / n_known
+    combined = means.mean(axis=0) + np.einsum("k,knm->nm", weights, qualities - means)
+    # Beyond the edges it goes on straight: experts there must not tie.
+    inside: Float64Array = np.minimum(np.maximum(combined, _EDGE), 1 - _EDGE)
+    slope = 1 / (_EDGE * (1 - _EDGE))
+    raw: Float64Array = logit(inside) + slope * (combined - inside)
+    return raw.astype(np.float32)
 
 
 def fill(qualities: Float64Array) -> Float64Array:
