@@ -15,7 +15,6 @@ from composer.errors import ConfigError
 
 
 def fit(
-    router: Annotated[str, typer.Option("--router", help="The kind of router.")],
     outcomes: Annotated[
         Path,
         typer.Option(
@@ -23,6 +22,7 @@ def fit(
         ),
     ],
     save: Annotated[Path, typer.Option("--save", metavar="DIR", help="Where the router is kept.")],
+    router: Annotated[str, typer.Option("--router", help="The kind of router.")] = "stacked",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting; its value as JSON, or text."),
@@ -41,7 +41,7 @@ def fit(
 
     experts.yaml takes it by `router: {from: DIR}`, and `composer route --router DIR` asks it alone.
 
-    composer fit --router neighbours --outcomes starter --save routers/starter
+    composer fit --outcomes starter --save routers/starter
 
     composer fit --router neighbours --outcomes profiles/mine --save routers/mine --set k=20
     """

@@ -39,6 +39,7 @@ class NeedyRouter:
     """Has been fitted on ann and bob, and asks experts about each query."""
 
     name = "needy"
+    experts = ("ann", "bob")
 
     def __init__(self, needs: frozenset[RouterNeed], annotator: str | None) -> None:
         self.needs = needs
@@ -49,7 +50,7 @@ class NeedyRouter:
 
     def score(self, queries: Any, annotations: Any) -> Scores:
         quality = np.full((len(queries), 2), 0.5, np.float32)
-        return Scores(("ann", "bob"), quality, lambda row, column: Evidence("needs more"))
+        return Scores(self.experts, quality, lambda row, column: Evidence("needs more"))
 
 
 @pytest.fixture
