@@ -112,10 +112,6 @@ class OutcomeRouter:
         """
         return self.learner.annotate(query, self._ready.training.names)
 
-    def annotating(self, query: Query, experts: Sequence[str]) -> Flow[Annotation] | None:
-        """What `annotate` would ask were it fitted on outcomes of these experts."""
-        return self.learner.annotate(query, experts)
-
     def score(self, queries: Sequence[Query], annotations: Sequence[Annotation | None]) -> Scores:
         """See `Router.score`.
 

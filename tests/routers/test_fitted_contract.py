@@ -390,17 +390,10 @@ def test_the_nearest_recorded_queries_come_with_what_was_recorded_of_them(
 
 
 @every_outcome_router
-def test_experts_are_asked_of_a_query_if_and_only_if_the_router_needs_it(
-    name: str, table: OutcomeTable, router: OutcomeRouter
-):
+def test_experts_are_asked_of_a_query_if_and_only_if_the_router_needs_it(router: OutcomeRouter):
     asks = bool(router.needs & {"annotations", "likelihoods"})
 
-    before = make_outcome_router(name).annotating(ASKED[0], table.names)
-    after = router.annotate(ASKED[0])
-
-    assert isinstance(before, Generator) == isinstance(after, Generator) == asks
-    if before is not None and after is not None:
-        assert next(before) == next(after)
+    assert isinstance(router.annotate(ASKED[0]), Generator) == asks
 
 
 @every_router
