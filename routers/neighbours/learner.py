@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -44,7 +44,7 @@ from routers.advantage import advantage_errors, macro_mean
 from routers.calibration import logit, sigmoid
 from routers.index import FlatIndex
 from routers.kernel import Kernel, batches, kernel_means, n_counting
-from routers.learning import Batch, Lesson, Training, cross_fit
+from routers.learning import Batch, Lesson, Training
 from routers.neighbours.kernel_choice import SPARE, Grid, choose_kernel
 from routers.settings import check_choice, check_number
 from routers.shortened import shortened
@@ -231,14 +231,10 @@ class NeighboursLearner:
             known.folds,
             Grid(**given),
         )
-        hidden, _ = cross_fit(partial(self._model, kernel=kernel, bonus=0.0), training)
         # By a bonus of 0, a category that is known changes nothing.
-        told = {
-            bonus: hidden
-            if bonus == 0
-            else cross_fit(partial(self._model, kernel=kernel, bonus=bonus), training)[1]
-            for bonus in (BONUSES if self._bonus is None else (self._bonus,))
-        }
+        hidden = self._held_out(training, kernel, 0.0)
+        bonuses = BONUSES if self._bonus is None else (self._bonus,)
+        told = {b: self._held_out(training, kernel, b) if b else hidden for b in bonuses}
         bonus = min(told, key=lambda each: _error(told[each], training))
         model = self._model(training, kernel=kernel, bonus=bonus)
         return Lesson(model, hidden, told[bonus])
@@ -260,6 +256,15 @@ class NeighboursLearner:
 
     def annotate(self, query: Query, experts: Sequence[str]) -> None:
         """None: the query's text is enough."""
+
+    def _held_out(self, training: Training, kernel: Kernel, bonus: float) -> Float32Array:
+        held_out = np.full(training.score.shape, np.nan, np.float32)
+        for fold in np.unique(training.folds):
+            is_held = training.folds == fold
+            if not is_held.all():
+                model = self._model(training.rows(~is_held), kernel=kernel, bonus=bonus)
+                held_out[is_held] = model.predict(training.batch.rows(is_held))
+        return held_out
 
     def _model(self, training: Training, *, kernel: Kernel, bonus: float) -> NeighboursModel:
         training = _with_known(training)

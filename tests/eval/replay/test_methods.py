@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from composer.errors import ConfigError
-from eval.replay.methods import all_methods, cannot_run, make_method, parse, split_names
+from eval.replay.methods import ROUTERS, all_methods, cannot_run, make_method, parse, split_names
 from routers.encoder import HashingEncoder
 
 if TYPE_CHECKING:
@@ -86,16 +86,19 @@ def test_a_fixed_expert_is_called_as_it_is_written(make_table: MakeTable, expert
 
 def test_all_methods_stand_on_the_ladder_in_its_order(make_table: MakeTable):
     names = all_methods(make_table("train - 1 0", answers=["A B"]))
+    position = ROUTERS.index("neighbours")
 
     assert names == [
         "random",
         "best-single",
         "category-expert",
+        *ROUTERS[:position],
         "neighbours",
         "neighbours[targets=successes]",
+        *ROUTERS[position + 1 :],
         "vote-majority",
         "vote-majority[k=all]",
-        "neighbours+vote-majority",
+        *(f"{router}+vote-majority" for router in ROUTERS),
         "category-hindsight",
         "oracle",
     ]
