@@ -88,7 +88,7 @@ def bench_route() -> BenchResult:
         note(f"{size} recorded queries: search {median(search):.2f} ms, route {median(route):.2f}")
     settings = {
         "vectors": f"{DIMENSION} random numbers each, unit norm; {EXPERTS} experts",
-        "route": f"neighbours, k = {K}, and the choice of one expert with its evidence; "
+        "route": f"neighbours, k = {K}, and the choice of one expert, its evidence not asked for; "
         "the query's embedding is there already",
         "search": f"the {K} nearest, in FAISS, one thread",
         "batch": f"{BATCH} queries at once, their embeddings there already",
