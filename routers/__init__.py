@@ -150,7 +150,7 @@ def _outcome_router(name: str) -> Callable[[Settings, Encoder], FittedRouter]:
 
 def _outcome_loader(name: str) -> Callable[[Path, Encoder], FittedRouter]:
     def load(folder: Path, encoder: Encoder) -> FittedRouter:
-        from routers.saved import load_outcome_router
+        from routers.loaded import load_outcome_router
 
         return load_outcome_router(
             folder, name, lambda given: make_learner(name, given, encoder=encoder), encoder

@@ -20,6 +20,7 @@ from routers.calibration import calibrate
 from routers.explained import Explainer, Fitted
 from routers.features import LEXICAL_SHARE, Features
 from routers.learning import Batch, Learner, Training, is_told, make_training
+from routers.saved import save_router
 from routers.settings import check_choice
 from routers.summary import summarise
 
@@ -196,8 +197,6 @@ class OutcomeRouter:
 
     def save(self, folder: Path) -> None:
         """See `routers.saved.save_router`."""
-        from routers.saved import save_router
-
         save_router(self, folder)
 
     @property

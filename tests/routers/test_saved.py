@@ -19,8 +19,9 @@ from routers.artefact import save_artefact
 from routers.category.learner import CategoryLearner
 from routers.encoder import HashingEncoder
 from routers.fitted import OutcomeRouter
+from routers.loaded import load_outcome_router
 from routers.neighbours.learner import NeighboursLearner
-from routers.saved import load_outcome_router, save_router
+from routers.saved import save_router
 
 if TYPE_CHECKING:
     from composer.protocols import Encoder
