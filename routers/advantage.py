@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 def advantage_errors(predicted: Float32Array, targets: Float32Array) -> NDArray[np.float64]:
     """Each query's mean squared error of the advantage [n]; NaN: nothing is known of it."""
-    error = np.where(np.isnan(targets), np.nan, predicted.astype(np.float64) - targets)
+    error = predicted.astype(np.float64) - targets
     known = ~np.isnan(error)
     n_known = known.sum(axis=1)
     n_safe = np.maximum(n_known, 1)
-    mean = np.nansum(error, axis=1) / n_safe
+    mean = np.where(known, error, 0).sum(axis=1) / n_safe
     squares = np.where(known, error - mean[:, None], 0) ** 2
     return np.where(n_known > 0, squares.sum(axis=1) / n_safe, np.nan)
 

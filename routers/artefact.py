@@ -48,7 +48,7 @@ def save_artefact(folder: Path, kind: str, meta: Mapping[str, Any], arrays: Arra
     temporary = folder / f".{_ARRAYS}"
     with temporary.open("wb") as file:
         # The stub takes the arrays' names for savez's own options.
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     os.replace(temporary, folder / _ARRAYS)
     header = {
         "kind": kind,

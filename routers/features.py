@@ -9,7 +9,7 @@ language, and tells one kind of task from another by its wording.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -50,19 +50,17 @@ class Features:
             self._lexical.fit(texts)
         return self
 
+    def fit_encode(self, texts: Sequence[str]) -> Float32Array:
+        """Learn which words there are, and embed the same texts."""
+        return self._join(texts, self._lexical.fit_encode)
+
     def encode(self, texts: Sequence[str]) -> Float32Array:
         """See `Encoder.encode`.
 
         Raises:
             ConfigError: It is not fitted, and words have a share.
         """
-        shares = ((self._encoder, 1 - self.lexical_share), (self._lexical, self.lexical_share))
-        parts = [
-            np.float32(np.sqrt(share)) * encoder.encode(texts)
-            for encoder, share in shares
-            if share > 0
-        ]
-        return np.concatenate(parts, axis=1)
+        return self._join(texts, self._lexical.encode)
 
     def semantic(self, embeddings: Float32Array) -> Float32Array:
         """The encoder's part [n, s] of embeddings [n, d], unit norm; if words are all, these."""
@@ -91,3 +89,12 @@ class Features:
         if lexical_share > 0:
             features._lexical = TfidfEncoder.load(folder / _FOLDER)
         return features
+
+    def _join(
+        self, texts: Sequence[str], lexical: Callable[[Sequence[str]], Float32Array]
+    ) -> Float32Array:
+        shares = ((self._encoder.encode, 1 - self.lexical_share), (lexical, self.lexical_share))
+        parts = [
+            np.float32(np.sqrt(share)) * encode(texts) for encode, share in shares if share > 0
+        ]
+        return np.concatenate(parts, axis=1)

@@ -98,8 +98,8 @@ class OutcomeRouter:
         known = table.rows(np.asarray((~np.isnan(table.score)).any(axis=1)))
         self._check(known.names, known.score)
         prompts = [query.prompt for query in known.queries]
-        features = Features(self.encoder, self.features.lexical_share).fit(prompts)
-        embeddings = features.encode(prompts)
+        features = Features(self.encoder, self.features.lexical_share)
+        embeddings = features.fit_encode(prompts)
         training = make_training(known, embeddings, features.semantic(embeddings))
         self.fitted = self._learn(training)
         self.features = features

@@ -72,13 +72,16 @@ def kernel_grid(
         shrinkages: See `Kernel`.
     """
     is_known, has_prior = ~np.isnan(scores), ~np.isnan(prior)
-    known, filled = is_known.astype(np.float64), np.where(is_known, scores, 0).astype(np.float64)
+    known = None if is_known.all() else is_known.astype(np.float64)
+    filled = (scores if known is None else np.where(is_known, scores, 0)).astype(np.float64)
     filled_prior = np.where(has_prior, prior, 0)
     shares = np.stack([_shares(similarity, k) for k in ks], axis=1)
     distance = (similarity[:, :1] - similarity).astype(np.float64)
     for temperature in temperatures:
         weights = np.exp(-distance / temperature)[:, None] * shares
-        masses, sums = weights @ known, weights @ filled
+        # Where all is known, every expert's neighbours weigh the same.
+        masses = weights.sum(axis=2, keepdims=True) if known is None else weights @ known
+        sums = weights @ filled
         for at, k in enumerate(ks):
             for shrinkage in shrinkages:
                 of_prior = max(shrinkage, _LEAST) * has_prior

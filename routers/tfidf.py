@@ -97,8 +97,13 @@ class TfidfEncoder:
         Args:
             texts: In any languages.
         """
-        self._state = _learn(texts, self.dimension)
+        self._state, _ = _learn(texts, self.dimension)
         return self
+
+    def fit_encode(self, texts: Sequence[str]) -> Float32Array:
+        """What `fit` and then `encode` of the same texts give, which are read once."""
+        self._state, weights = _learn(texts, self.dimension)
+        return self._embed(weights, len(texts))
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
         """See `Encoder.encode`.
@@ -107,17 +112,8 @@ class TfidfEncoder:
             ConfigError: It is not fitted.
         """
         fitted = self._fitted
-        embeddings = np.zeros((len(texts), self.dimension), np.float32)
-        if not texts or not fitted.terms:
-            embeddings[:, 0] = 1
-            return embeddings
-        projections = np.asarray(fitted.vectorizer.transform(texts) @ fitted.axes, np.float32)
-        norms = np.linalg.norm(projections, axis=1, keepdims=True)
-        is_known = norms[:, 0] > _NOISE
-        rank = fitted.axes.shape[1]
-        embeddings[is_known, :rank] = projections[is_known] / norms[is_known]
-        embeddings[~is_known, 0] = 1
-        return embeddings
+        can_know = bool(texts) and bool(fitted.terms)
+        return self._embed(fitted.vectorizer.transform(texts) if can_know else None, len(texts))
 
     def save(self, folder: Path) -> None:
         """Write what it has learned, for `load`.
@@ -148,6 +144,20 @@ class TfidfEncoder:
         encoder._state = _Fitted(vectorizer, terms, np.asarray(arrays["axes"], np.float32))
         return encoder
 
+    def _embed(self, weights: Any, n_texts: int) -> Float32Array:
+        """The embeddings of texts with these weights of the terms, sparse; None: they have none."""
+        embeddings = np.zeros((n_texts, self.dimension), np.float32)
+        if weights is None:
+            embeddings[:, 0] = 1
+            return embeddings
+        axes = self._fitted.axes
+        projections = np.asarray(weights @ axes, np.float32)
+        norms = np.linalg.norm(projections, axis=1, keepdims=True)
+        is_known = norms[:, 0] > _NOISE
+        embeddings[is_known, : axes.shape[1]] = projections[is_known] / norms[is_known]
+        embeddings[~is_known, 0] = 1
+        return embeddings
+
     @property
     def _fitted(self) -> _Fitted:
         if self._state is None:
@@ -155,7 +165,8 @@ class TfidfEncoder:
         return self._state
 
 
-def _learn(texts: Sequence[str], dimension: int) -> _Fitted:
+def _learn(texts: Sequence[str], dimension: int) -> tuple[_Fitted, Any]:
+    """What is learned, and the texts' weights of the terms, sparse [n, f]; None: there are none."""
     from sklearn.utils.extmath import (  # pyright: ignore[reportMissingTypeStubs]
         randomized_svd,  # pyright: ignore[reportUnknownVariableType]
     )
@@ -165,8 +176,10 @@ def _learn(texts: Sequence[str], dimension: int) -> _Fitted:
 
     vectorizer = _vectorizer(max_features=MAX_TERMS)
     if not any(map(re.compile(_WORD).search, texts)):
-        return _Fitted(vectorizer, (), np.zeros((0, 0), np.float32))
+        return _Fitted(vectorizer, (), np.zeros((0, 0), np.float32)), None
     weights = vectorizer.fit_transform(texts)
+    # In the order that `transform` gives, in which sums are the same to the last digit.
+    weights.sort_indices()
     # BLAS waits by spinning, which starves whatever runs beside it.
     with threadpool_limits(1):
         _, singular, vectors = cast("Any", randomized_svd)(
@@ -177,7 +190,8 @@ def _learn(texts: Sequence[str], dimension: int) -> _Fitted:
             random_state=_SEED,
         )
     axes = np.ascontiguousarray(vectors[singular > _NOISE * singular[0]].T, np.float32)
-    return _Fitted(vectorizer, tuple(map(str, vectorizer.get_feature_names_out())), axes)
+    terms = tuple(map(str, vectorizer.get_feature_names_out()))
+    return _Fitted(vectorizer, terms, axes), weights
 
 
 def _vectorizer(**settings: Any) -> Any:

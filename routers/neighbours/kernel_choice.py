@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routers.advantage import advantage_errors, macro_mean
-from routers.index import FlatIndex
 from routers.kernel import Kernel, batches, kernel_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from composer.types import Float32Array
+    from routers.neighbours.nearest import Nearest
 
 KS = (5, 10, 20, 40, 80, 160, 320)
 TEMPERATURES = (0.05, 0.1, 0.15, 0.2, 0.3, 100.0)
@@ -43,40 +43,33 @@ class Grid:
 
 
 def choose_kernel(
-    embeddings: Float32Array,
+    nearest: Nearest,
     targets: Float32Array,
     prior: Float32Array,
     categories: NDArray[np.int64],
-    folds: NDArray[np.int64],
     grid: Grid,
 ) -> Kernel:
-    """The kernel of least error over held-out folds; of equal ones the first of the grid.
+    """The kernel of least error on held-out queries; of equal ones the first of the grid.
 
     Args:
-        embeddings: Of n recorded queries, [n, d], unit norm.
+        nearest: Of n recorded queries, those of other folds, `SPARE` more than the most that count.
         targets: [n, m]; NaN: unknown.
         prior: What is shrunk towards, [m].
         categories: Each query's category [n], by number.
-        folds: Each query's fold [n]: its neighbours are those of other folds.
         grid: The kernels.
     """
-    if len(grid.kernels) == 1 or len(np.unique(folds)) == 1:
+    if len(grid.kernels) == 1 or np.isneginf(nearest.similarity).all():
         return grid.kernels[0]
     errors = {kernel: np.full(len(targets), np.nan) for kernel in grid.kernels}
-    for fold in np.unique(folds):
-        held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        index = FlatIndex(embeddings[others])
-        k = min(max(grid.ks) + SPARE, index.size)
-        for rows in batches(held, k, targets.shape[1]):
-            similarity, ids = index.top_k(embeddings[rows], k)
-            means = kernel_grid(
-                similarity,
-                targets[others][ids],
-                prior,
-                ks=grid.ks,
-                temperatures=grid.temperatures,
-                shrinkages=grid.shrinkages,
-            )
-            for kernel, predicted in means:
-                errors[kernel][rows] = advantage_errors(predicted, targets[rows])
+    for rows in batches(np.arange(len(targets)), nearest.ids.shape[1], targets.shape[1]):
+        means = kernel_grid(
+            nearest.similarity[rows],
+            targets[nearest.ids[rows]],
+            prior,
+            ks=grid.ks,
+            temperatures=grid.temperatures,
+            shrinkages=grid.shrinkages,
+        )
+        for kernel, predicted in means:
+            errors[kernel][rows] = advantage_errors(predicted, targets[rows])
     return min(errors, key=lambda kernel: macro_mean(errors[kernel], categories))

@@ -46,6 +46,7 @@ from routers.index import FlatIndex
 from routers.kernel import Kernel, batches, kernel_means, n_counting
 from routers.learning import Batch, Lesson, Training
 from routers.neighbours.kernel_choice import SPARE, Grid, choose_kernel
+from routers.neighbours.nearest import Nearest, nearest_elsewhere, with_bonus
 from routers.settings import check_choice, check_number
 from routers.shortened import shortened
 
@@ -219,25 +220,28 @@ class NeighboursLearner:
                         "right, so it has no share of successes; leave it out, or give targets: "
                         "scores"
                     )
-        known = _with_known(training)
         given: dict[str, Any] = {
             f"{name}s": (value,) for name, value in self._kernel.items() if value is not None
         }
-        kernel = choose_kernel(
-            known.batch.embeddings,
-            known.score,
-            known.prior,
-            known.category_codes,
-            known.folds,
-            Grid(**given),
+        grid = Grid(**given)
+        codes, is_known = training.category_codes, _is_known(training)
+        nearest, of_category = (
+            nearest_elsewhere(
+                training.batch.embeddings, training.folds, groups, is_known, max(grid.ks) + SPARE
+            )
+            for groups in (np.zeros_like(codes), codes)
         )
+        kernel = choose_kernel(nearest, training.score, training.prior, codes, grid)
         # By a bonus of 0, a category that is known changes nothing.
-        hidden = self._held_out(training, kernel, 0.0)
+        hidden = _held_out(training, nearest, kernel)
+        told = {0.0: hidden}
         bonuses = BONUSES if self._bonus is None else (self._bonus,)
-        told = {b: self._held_out(training, kernel, b) if b else hidden for b in bonuses}
-        bonus = min(told, key=lambda each: _error(told[each], training))
-        model = self._model(training, kernel=kernel, bonus=bonus)
-        return Lesson(model, hidden, told[bonus])
+        for bonus in bonuses:
+            if bonus:
+                nearer = with_bonus(nearest, of_category, codes, bonus)
+                told[bonus] = _held_out(training, nearer, kernel)
+        bonus = min(bonuses, key=lambda each: _error(told[each], training))
+        return Lesson(self._model(training, kernel=kernel, bonus=bonus), hidden, told[bonus])
 
     def restore(self, meta: Mapping[str, Any], arrays: Arrays) -> NeighboursModel:
         """See `Learner.restore`."""
@@ -257,17 +261,9 @@ class NeighboursLearner:
     def annotate(self, query: Query, experts: Sequence[str]) -> None:
         """None: the query's text is enough."""
 
-    def _held_out(self, training: Training, kernel: Kernel, bonus: float) -> Float32Array:
-        held_out = np.full(training.score.shape, np.nan, np.float32)
-        for fold in np.unique(training.folds):
-            is_held = training.folds == fold
-            if not is_held.all():
-                model = self._model(training.rows(~is_held), kernel=kernel, bonus=bonus)
-                held_out[is_held] = model.predict(training.batch.rows(is_held))
-        return held_out
-
     def _model(self, training: Training, *, kernel: Kernel, bonus: float) -> NeighboursModel:
-        training = _with_known(training)
+        is_known = _is_known(training)
+        training = training.rows(is_known) if is_known.any() else training
         batch = training.batch
         return NeighboursModel(
             training.names,
@@ -283,10 +279,25 @@ class NeighboursLearner:
         )
 
 
-def _with_known(training: Training) -> Training:
-    """The rows of which something is known; all where nothing is."""
-    is_known = np.asarray((~np.isnan(training.score)).any(axis=1))
-    return training.rows(is_known) if is_known.any() else training
+def _is_known(training: Training) -> NDArray[np.bool_]:
+    """Whether something is known of each row [n]."""
+    return np.asarray((~np.isnan(training.score)).any(axis=1))
+
+
+def _held_out(training: Training, nearest: Nearest, kernel: Kernel) -> Float32Array:
+    """The raw scores of each row by its nearest in other folds, and by the others' prior."""
+    held_out = np.full(training.score.shape, np.nan, np.float32)
+    k = kernel.k + SPARE
+    for fold in np.unique(training.folds):
+        is_held = training.folds == fold
+        if is_held.all():
+            break
+        prior = training.rows(~is_held).prior
+        similarity, ids = nearest.similarity[:, :k], nearest.ids[:, :k]
+        for rows in batches(np.flatnonzero(is_held), k, len(prior)):
+            scores = training.score[ids[rows]]
+            held_out[rows] = logit(kernel_means(similarity[rows], scores, prior, kernel))
+    return held_out
 
 
 def _error(raw: Float32Array, training: Training) -> float:

@@ -104,3 +104,11 @@ def test_without_a_share_of_words_nothing_is_written(tmp_path: Path):
 def test_words_that_were_not_saved_are_missed(tmp_path: Path):
     with pytest.raises(ConfigError, match="fit one and save it there"):
         Features.load(tmp_path, HashingEncoder(), 0.5)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_fitting_and_embedding_at_once_gives_what_one_after_the_other_gives(share: float):
+    np.testing.assert_array_equal(
+        Features(HashingEncoder(), share).fit_encode(TEXTS),
+        Features(HashingEncoder(), share).fit(TEXTS).encode(TEXTS),
+    )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from routers.advantage import advantage_errors
 from routers.kernel import Kernel, kernel_means
-from routers.neighbours.kernel_choice import Grid, choose_kernel
+from routers.neighbours.kernel_choice import SPARE, Grid, choose_kernel
+from routers.neighbours.nearest import nearest_elsewhere
 
 if TYPE_CHECKING:
     from composer.types import Float32Array
@@ -44,7 +45,11 @@ def recorded(seed: int, n: int = 24, m: int = 3, *, noise: float = 0.3) -> dict[
 
 
 def choose(table: dict[str, Any], grid: Grid = GRID, **other: Any) -> Kernel:
-    return choose_kernel(**{**table, **other}, grid=grid)
+    table = {**table, **other}
+    embeddings, folds = table.pop("embeddings"), table.pop("folds")
+    together, all_count = np.zeros_like(folds), np.ones(len(folds), np.bool_)
+    nearest = nearest_elsewhere(embeddings, folds, together, all_count, max(grid.ks) + SPARE)
+    return choose_kernel(nearest, **table, grid=grid)
 
 
 def slow_advantage_error(predicted: list[float], targets: list[float]) -> float:

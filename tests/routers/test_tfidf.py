@@ -272,3 +272,13 @@ def test_a_newer_or_foreign_artefact_is_refused(
 
     with pytest.raises(ConfigError, match=remedy):
         TfidfEncoder.load(tmp_path)
+
+
+@pytest.mark.parametrize("texts", [PROMPTS, PROMPTS[:1], ["?!?!", ""], []])
+def test_fitting_and_embedding_at_once_gives_what_one_after_the_other_gives(texts: list[str]):
+    at_once, after = TfidfEncoder(16), TfidfEncoder(16).fit(texts)
+
+    embeddings = at_once.fit_encode(texts)
+
+    np.testing.assert_array_equal(embeddings, after.encode(texts))
+    assert at_once.identity == after.identity
