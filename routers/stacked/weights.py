@@ -1,4 +1,9 @@
-"""What the members of a combination are worth: non-negative least squares on their advantages."""
+"""What the members of a combination are worth: non-negative least squares on their advantages.
+
+Few queries tell members apart badly, so the weights are shrunk towards equal ones: ridge regression
+(Hoerl and Kennard 1970, Technometrics 12(1)) about the equal weights that fit best, as strongly as
+200 queries would hold them there.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 
     Float64Array = NDArray[np.float64]
 
+PRIOR_QUERIES = 200
+"""How many queries the equal weights count for."""
 _LEAST = 1e-9
 _EDGE = 0.1
 
@@ -47,8 +54,11 @@ def nonnegative_weights(
     told = advantage(np.nan_to_num(score).astype(np.float64))
     predicted = np.stack([advantage(quality) for quality in qualities])
     gram, moment = predicted @ predicted.T, predicted @ told
-    lower = np.linalg.cholesky(gram + _LEAST * np.eye(n_members))
-    weights: Float64Array = cast("Any", nnls)(lower.T, np.linalg.solve(lower, moment))[0]
+    ridge = float(np.trace(gram)) / n_members * PRIOR_QUERIES / max(len(score), 1)
+    about = np.full(n_members, max(moment.sum(), 0) / max(gram.sum(), _LEAST))
+    lower = np.linalg.cholesky(gram + (ridge + _LEAST) * np.eye(n_members))
+    target = np.linalg.solve(lower, moment + ridge * about)
+    weights: Float64Array = cast("Any", nnls)(lower.T, target)[0]
     return weights if weights.sum() > 0 else equal
 
 

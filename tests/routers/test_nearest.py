@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_the_nearest_are_the_most_similar_of_the_other_folds(seed: int, k: int):
         expected = np.sort(embeddings[others] @ embeddings[row])[::-1][:k]
         n_found = len(expected)
         np.testing.assert_allclose(similarity[:n_found], expected, atol=1e-6)
-        assert np.isneginf(similarity[n_found:]).all()
+        assert set(similarity[n_found:].tolist()) <= {-math.inf}
         assert set(ids[:n_found]) <= set(others)
 
 
@@ -52,7 +53,7 @@ def test_within_a_group_there_may_be_nobody_elsewhere():
 
     found = nearest_elsewhere(embeddings, folds, codes, np.ones(len(folds), np.bool_), 5)
 
-    assert np.isneginf(found.similarity[codes == 9]).all()
+    assert np.isneginf(found.similarity)[codes == 9].all()
 
 
 def test_queries_that_do_not_count_are_nobodys_neighbours():
@@ -61,7 +62,7 @@ def test_queries_that_do_not_count_are_nobodys_neighbours():
 
     found = nearest_elsewhere(embeddings, folds, np.zeros_like(codes), counts, 4)
 
-    assert counts[found.ids].all()
+    assert set(found.ids.ravel().tolist()) <= set(np.flatnonzero(counts).tolist())
 
 
 def test_where_none_count_all_do():
