@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -36,6 +36,25 @@ def cluster(embeddings: Float32Array, sizes: Iterable[int]) -> dict[int, Cluster
     Returns:
         A clustering a size, without empty groups.
     """
+    sizes = list(sizes)
+    return dict(
+        zip(sizes, _clusterings(embeddings, [(size, _SEED) for size in sizes]), strict=True)
+    )
+
+
+def cluster_again(embeddings: Float32Array, size: int, n: int) -> tuple[Clustering, ...]:
+    """Cluster the same embeddings n times from different beginnings; deterministic.
+
+    k-means ends in one of many nearly equal groupings, and which one hangs on the last digits: what
+    n of them say on the average does so less. The first is that of `cluster`.
+    """
+    return tuple(_clusterings(embeddings, [(size, _SEED + i) for i in range(n)]))
+
+
+def _clusterings(
+    embeddings: Float32Array, wanted: Sequence[tuple[int, int]]
+) -> Iterator[Clustering]:
+    """A clustering for each size and seed."""
     # BLAS waits by spinning, which starves whatever runs beside it.
     from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
@@ -43,7 +62,8 @@ def cluster(embeddings: Float32Array, sizes: Iterable[int]) -> dict[int, Cluster
         points = _projected(embeddings)
         # Distinct only by rounding is the same: k-means would warn of groups it cannot fill.
         most = len(np.unique(np.round(points, 5), axis=0))
-        return {size: _centred(embeddings, _labels(points, min(size, most))) for size in sizes}
+        for size, seed in wanted:
+            yield _centred(embeddings, _labels(points, min(size, most), seed))
 
 
 def _projected(embeddings: Float32Array) -> Float32Array:
@@ -60,11 +80,11 @@ def _projected(embeddings: Float32Array) -> Float32Array:
     return centred @ axes.T
 
 
-def _labels(points: Float32Array, size: int) -> Int64Array:
+def _labels(points: Float32Array, size: int, seed: int) -> Int64Array:
     from sklearn.cluster import KMeans  # pyright: ignore[reportMissingTypeStubs]
 
     make = cast("Any", KMeans)
-    kmeans = make(size, n_init=1, max_iter=_MAX_ITERATIONS, tol=1e-3, random_state=_SEED)
+    kmeans = make(size, n_init=1, max_iter=_MAX_ITERATIONS, tol=1e-3, random_state=seed)
     return kmeans.fit(points).labels_.astype(np.int64)
 
 

@@ -15,6 +15,8 @@ Deviations:
 - There a cluster of two queries is believed as one of two hundred. Here means are shrunk towards
   the expert's overall mean, in every mode.
 - There ties go by the order of the experts in a file. Here equal experts share their mean rank.
+- There one run of k-means. Here the mean of `n_clusterings`, from different beginnings: one ends
+  where the last digits of the embeddings take it.
 - There an expert without a recorded cost is free in Avengers-Pro. Here `mode: pro` is refused.
 - There 64 clusters (Pro: 25 to 60) and given temperatures. Here numbers, temperature and shrinkage
   are chosen by the held-out error on the training table, unless given, and k-means works on the 64
@@ -41,7 +43,7 @@ from routers.clusters.model import (
     cluster_values,
     distances_to,
 )
-from routers.kmeans import cluster
+from routers.kmeans import cluster_again
 from routers.learning import Lesson
 from routers.settings import check_choice, check_number
 
@@ -65,13 +67,14 @@ class ClustersLearner:
     Args:
         n_clusters: Fewer come out where queries have fewer distinct embeddings; None: chosen by the
             held-out error, as are the next three.
-        top_k: Clusters that a query belongs to.
+        top_k: Clusters of each clustering that a query belongs to.
         beta: How much more the nearer ones of them count.
         shrinkage: Weight of an expert's overall mean, in queries of a cluster.
         mode: What an expert is worth in a cluster. `means`: its mean score. `ranks`: Avengers.
             `pro`: Avengers-Pro, which weighs scores against costs.
         performance_weight: Of the score in `pro`; the cost has the rest. The default is where the
             source reports its best expert's accuracy at two thirds of the cost.
+        n_clusterings: Runs of k-means; what is predicted is the mean of theirs.
         guard: A query that is farther from its nearest centre than this share of the recorded ones
             belongs to no cluster; None: none is too far.
 
@@ -91,6 +94,7 @@ class ClustersLearner:
         shrinkage: float | None = None,
         mode: Mode = "means",
         performance_weight: float = 0.53,
+        n_clusterings: int = 4,
         guard: float | None = 0.99,
     ) -> None:
         check_number(self.name, "n_clusters", n_clusters, least=1, whole=True, optional=True)
@@ -99,6 +103,7 @@ class ClustersLearner:
         check_number(self.name, "shrinkage", shrinkage, optional=True)
         check_choice(self.name, "mode", mode, get_args(Mode))
         check_number(self.name, "performance_weight", performance_weight, most=1)
+        check_number(self.name, "n_clusterings", n_clusterings, least=1, whole=True)
         check_number(self.name, "guard", guard, most=1, optional=True)
         self._open: Mapping[str, float | None] = {
             "n_clusters": n_clusters,
@@ -108,6 +113,7 @@ class ClustersLearner:
         }
         self._mode: Mode = mode
         self._performance_weight = performance_weight
+        self._n_clusterings = n_clusterings
         self._guard = guard
 
     @property
@@ -117,6 +123,7 @@ class ClustersLearner:
             **self._open,
             "mode": self._mode,
             "performance_weight": self._performance_weight,
+            "n_clusterings": self._n_clusterings,
             "guard": self._guard,
         }
 
@@ -133,14 +140,15 @@ class ClustersLearner:
         sizes = grid.sizes(len(training.batch))
         folds = make_folds(training, sizes)
         smoothing = choose_smoothing(training, folds, sizes, grid)
-        chosen = ClusterSettings(*smoothing, self._mode, self._performance_weight, self._guard)
+        chosen = ClusterSettings(
+            *smoothing, self._mode, self._performance_weight, self._n_clusterings, self._guard
+        )
         held_out = np.full(training.score.shape, np.nan, np.float32)
         for fold in folds:
-            model = _learn(fold.rest, fold.clusterings[chosen.n_clusters], chosen)
-            held_out[fold.is_held] = model.predict(training.batch.rows(fold.is_held))
-        clustering = cluster(training.batch.embeddings, [chosen.n_clusters])[chosen.n_clusters]
+            batch = training.batch.rows(fold.is_held)
+            held_out[fold.is_held] = _learn(fold.rest, chosen).predict(batch)
         # Whether it is told the category makes no difference to it.
-        return Lesson(_learn(training, clustering, chosen), held_out, held_out)
+        return Lesson(_learn(training, chosen), held_out, held_out)
 
     def restore(self, meta: Mapping[str, Any], arrays: Arrays) -> ClustersModel:
         """See `Learner.restore`."""
@@ -163,23 +171,47 @@ class ClustersLearner:
             )
 
 
-def _learn(training: Training, clustering: Clustering, chosen: ClusterSettings) -> ClustersModel:
-    centres, labels = clustering
-    prior, shrinkage = training.prior, chosen.shrinkage
-    means = shrunk_means(training.score, labels, len(centres), prior, shrinkage)
+def _learn(training: Training, chosen: ClusterSettings) -> ClustersModel:
+    embeddings = training.batch.embeddings
+    clusterings = cluster_again(embeddings, chosen.n_clusters, chosen.n_clusterings)
+    bounds = np.cumsum([0, *(len(centres) for centres, _ in clusterings)])
+    parts = [_worth(training, clustering, chosen) for clustering in clusterings]
+    values, means = (
+        # What holds overall is the last row of each: it is kept once.
+        np.concatenate([*(each[:-1] for each in of_all), of_all[0][-1:]])
+        for of_all in zip(*parts, strict=True)
+    )
+    return ClustersModel(
+        chosen,
+        tuple(
+            _topic(training, labels == c)
+            for centres, labels in clusterings
+            for c in range(len(centres))
+        ),
+        tuple(bounds.tolist()),
+        tuple(
+            _reach(distances_to(embeddings, centres), chosen.guard) for centres, _ in clusterings
+        ),
+        np.concatenate([centres for centres, _ in clusterings]),
+        np.concatenate(
+            [np.bincount(labels, minlength=len(centres)) for centres, labels in clusterings]
+        ),
+        values,
+        means,
+    )
+
+
+def _worth(
+    training: Training, clustering: Clustering, chosen: ClusterSettings
+) -> tuple[Float64Array, Float64Array]:
+    """What experts are worth in each cluster, and their means [c + 1, m]; last, overall."""
+    (centres, labels), shrinkage = clustering, chosen.shrinkage
+    means = shrunk_means(training.score, labels, len(centres), training.prior, shrinkage)
     costs = None
     if chosen.mode == "pro" and training.cost_usd is not None:
         overall = _known_means(training.cost_usd)
         costs = shrunk_means(training.cost_usd, labels, len(centres), overall, shrinkage)
-    return ClustersModel(
-        chosen,
-        tuple(_topic(training, labels == c) for c in range(len(centres))),
-        _reach(distances_to(training.batch.embeddings, centres), chosen.guard),
-        centres,
-        np.bincount(labels, minlength=len(centres)),
-        cluster_values(means, costs, chosen.mode, chosen.performance_weight),
-        means,
-    )
+    return cluster_values(means, costs, chosen.mode, chosen.performance_weight), means
 
 
 def _reach(distances: Float64Array, guard: float | None) -> float:

@@ -2,8 +2,8 @@
 
     raw_j = sum_c p_c value_cj    p = softmax(-beta * (1 - z . centre_c)) over the top_k nearest c
 
-of a query z; a query that is farther from every centre than almost all recorded ones belongs to no
-cluster, and is given the values that hold overall.
+of a query z, the mean over several clusterings; a query that is farther from every centre than
+almost all recorded ones belongs to no cluster, and is given the values that hold overall.
 """
 
 from __future__ import annotations
@@ -41,18 +41,21 @@ class ClusterSettings:
     shrinkage: float
     mode: Mode
     performance_weight: float
+    n_clusterings: int
     guard: float | None
 
 
 @dataclass(frozen=True, eq=False)
 class ClustersModel:
-    """c clusters and m experts. See `routers.learning.Model`."""
+    """c clusters, of one or more clusterings, and m experts. See `routers.learning.Model`."""
 
     chosen: ClusterSettings
     topics: tuple[str, ...]
     """The category that is most frequent in each cluster [c]; "": its queries have none."""
-    reach: float
-    """A query whose nearest centre is farther belongs to no cluster."""
+    bounds: tuple[int, ...]
+    """The first cluster of each clustering, and c."""
+    reach: tuple[float, ...]
+    """A query whose nearest centre is farther belongs to no cluster of a clustering."""
     centres: Float32Array
     """[c, d]."""
     sizes: NDArray[np.int64]
@@ -77,13 +80,13 @@ class ClustersModel:
             return Evidence("no outcome of it is known")
         shares = self._shares(batch.rows(np.array([row])))[0]
         means, values = self.means[:, column], self.values[:, column]
-        if shares[-1]:
+        if shares[-1] == 1:
             return Evidence(
                 f"unlike all recorded queries; mean score {means[-1]:.2f} overall",
                 {"parts": {OVERALL: float(values[-1])}},
             )
         counting = [int(c) for c in np.argsort(-shares, kind="stable") if shares[c]]
-        nearest = counting[0]
+        nearest = next(c for c in counting if c < len(self.centres))
         return Evidence(
             f"mean score {means[nearest]:.2f} in {self._name(nearest)} of {self.sizes[nearest]} "
             f"recorded queries, which counts {shares[nearest]:.0%}; {means[-1]:.2f} overall",
@@ -103,7 +106,8 @@ class ClustersModel:
         """See `Model.state`."""
         meta = {
             "settings": asdict(self.chosen),
-            "topics": list(self.topics),
+            "topics": self.topics,
+            "bounds": self.bounds,
             "reach": self.reach,
         }
         return meta, {name: getattr(self, name) for name in _ARRAYS}
@@ -117,16 +121,24 @@ class ClustersModel:
         """
         chosen = ClusterSettings(**meta["settings"])
         own = {name: arrays[name] for name in _ARRAYS}
-        return cls(chosen, tuple(meta["topics"]), meta["reach"], **own)
+        topics, bounds, reach = (tuple(meta[name]) for name in ("topics", "bounds", "reach"))
+        return cls(chosen, topics, bounds, reach, **own)
 
     def _shares(self, batch: Batch) -> Float64Array:
         """How much each cluster counts for n queries [n, c + 1]; the last: what holds overall."""
         distances = distances_to(batch.embeddings, self.centres)
-        is_far = distances.min(axis=1, keepdims=True) > self.reach
-        shares = memberships(distances, self.chosen.top_k, self.chosen.beta)
-        return np.concatenate([np.where(is_far, 0, shares), is_far], axis=1)
+        parts: list[Float64Array] = []
+        overall = np.zeros((len(batch), 1))
+        for start, end, reach in zip(self.bounds, self.bounds[1:], self.reach, strict=False):
+            own = distances[:, start:end]
+            is_far = own.min(axis=1, keepdims=True) > reach
+            parts.append(np.where(is_far, 0, memberships(own, self.chosen.top_k, self.chosen.beta)))
+            overall += is_far
+        return np.concatenate([*parts, overall], axis=1) / len(self.reach)
 
     def _name(self, c: int) -> str:
+        if c == len(self.centres):
+            return OVERALL
         topic = self.topics[c]
         return f"cluster {c} ({topic})" if topic else f"cluster {c}"
 

@@ -18,7 +18,7 @@ from composer.types import Message, Query
 from routers.clusters.choice import Grid, shrunk_means
 from routers.clusters.learner import ClustersLearner
 from routers.clusters.model import ClustersModel, cluster_values, memberships
-from routers.kmeans import AXES, cluster
+from routers.kmeans import AXES, cluster, cluster_again
 from routers.learning import Batch, Training
 
 NAN = math.nan
@@ -58,7 +58,8 @@ def two_places(**other: Any) -> Training:
 
 
 def learn(recorded: Training, **given: Any) -> ClustersModel:
-    settings: dict[str, Any] = {"n_clusters": 2, "top_k": 1, "beta": 0.0, "shrinkage": 0.0, **given}
+    one = {"n_clusters": 2, "top_k": 1, "beta": 0.0, "shrinkage": 0.0, "n_clusterings": 1}
+    settings: dict[str, Any] = {**one, **given}
     model = ClustersLearner(**settings).fit(recorded).model
     assert isinstance(model, ClustersModel)
     return model
@@ -317,14 +318,14 @@ def test_settings_left_open_are_those_of_the_least_held_out_error(make_lesson: M
 
 def test_settings_that_are_given_are_kept(make_lesson: MakeTraining):
     given = {"n_clusters": 5, "top_k": 2, "beta": 7.0, "shrinkage": 1.5}
-    rest = {"mode": "ranks", "performance_weight": 0.2, "guard": None}
+    rest = {"mode": "ranks", "performance_weight": 0.2, "n_clusterings": 2, "guard": None}
     learner = ClustersLearner(**given, **rest)  # pyright: ignore[reportArgumentType]
 
     model = learner.fit(make_lesson()).model
 
     assert learner.given == model.settings == {**given, **rest}
     assert isinstance(model, ClustersModel)
-    assert len(model.centres) == 5
+    assert len(model.centres) == 10
     assert ClustersLearner().given["n_clusters"] is None
 
 
@@ -340,6 +341,51 @@ def test_more_clusters_than_distinct_queries_are_as_many_as_those():
 
     assert sorted(model.centres.tolist()) == [[0, 1], [1, 0]]
     assert model.sizes.tolist() == [3, 3]
+
+
+def test_what_several_clusterings_predict_is_the_mean_of_what_each_does(make_lesson: MakeTraining):
+    recorded = make_lesson(240)
+    model = learn(recorded, n_clusters=5, top_k=2, beta=9.0, shrinkage=3.0, n_clusterings=3)
+    overall = [len(model.centres)]
+
+    raw = [
+        replace(
+            model,
+            bounds=(0, end - start),
+            reach=(reach,),
+            centres=model.centres[start:end],
+            values=model.values[[*range(start, end), *overall]],
+        ).predict(recorded.batch)
+        for start, end, reach in zip(model.bounds, model.bounds[1:], model.reach, strict=False)
+    ]
+
+    assert not np.array_equal(raw[0], raw[1])
+    np.testing.assert_allclose(model.predict(recorded.batch), np.mean(raw, axis=0), atol=1e-6)
+
+
+def test_a_query_that_is_far_from_some_clusterings_says_what_holds_overall_in_part(
+    make_lesson: MakeTraining,
+):
+    recorded = make_lesson(240)
+    model = learn(recorded, n_clusters=5, n_clusterings=2)
+    near, far = model.reach[0], -1.0
+
+    why = replace(model, reach=(near, far)).why(recorded.batch, 0, 0)
+
+    assert "overall" in why.details["parts"]
+    assert "which counts 50%" in why.reason
+    assert sum(why.details["shares"].values()) == pytest.approx(1)
+
+
+def test_clustering_again_begins_with_the_first_and_is_always_the_same(make_lesson: MakeTraining):
+    points = make_lesson(240).batch.embeddings
+
+    first, *others = cluster_again(points, 6, 3)
+
+    np.testing.assert_array_equal(first.labels, cluster(points, [6])[6].labels)
+    assert not np.array_equal(first.labels, others[0].labels)
+    for one, again in zip(others, cluster_again(points, 6, 3)[1:], strict=True):
+        np.testing.assert_array_equal(one.labels, again.labels)
 
 
 def test_rows_of_one_fold_leave_nothing_held_out():
