@@ -101,9 +101,14 @@ def default_encoder(cache: Path) -> Encoder:
 def _compose(name: str, composition: Composition, registry: Registry, encoder: Encoder) -> Composed:
     try:
         router = _make_router(composition.router, registry, encoder)
-        aggregator = make_aggregator(composition.aggregator.name, composition.aggregator.settings)
+        aggregator = make_aggregator(
+            composition.aggregator.name,
+            composition.aggregator.settings,
+            folder=registry.path.parent,
+        )
         what = f"the {aggregator.name} aggregator"
         _check_needs(what, aggregator.needs, registry.experts.values())
+        aggregator.check(registry.experts, composition.choose.k)
     except ConfigError as exc:
         raise ConfigError(f"composition {name!r}: {exc}") from None
     return Composed(name, router, composition.choose, aggregator)

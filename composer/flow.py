@@ -183,11 +183,14 @@ def complete_answer(answer: Answer, selection: Selection, outcomes: Sequence[Out
     completions = tuple(o for o in outcomes if isinstance(o, Completion))
     failures = {o.request_id: o for o in outcomes if isinstance(o, Failure)}
     failures |= {f.request_id: f for f in answer.failures}
+    asked = dict.fromkeys(o.expert for o in (*outcomes, *failures.values()))
     return replace(
         answer,
         selection=selection,
         completions=completions,
         failures=tuple(failures.values()),
+        asked=tuple(asked),
+        saved=tuple(c.expert for c in selection.choices if c.expert not in asked),
         prompt_tokens=sum(c.prompt_tokens for c in completions),
         completion_tokens=sum(c.completion_tokens for c in completions),
         cost_usd=sum(c.cost_usd for c in completions),

@@ -26,6 +26,7 @@ from composer.types import (
 )
 
 if TYPE_CHECKING:
+    from composer.experts import Expert
     from composer.outcomes import OutcomeTable
     from composer.types import Float32Array
 
@@ -124,8 +125,21 @@ class Aggregator(Protocol):
 
     name: str
     needs: frozenset[AggregatorNeed]
+    """What it asks of the engine of every expert that the router may choose."""
     experts: frozenset[str]
     """Experts that it asks by name, whomever the router chooses."""
+
+    def check(self, experts: Mapping[str, Expert], k: int) -> None:
+        """Refuse a composition that cannot work; nothing is loaded.
+
+        Args:
+            experts: All of experts.yaml, by name; the router may choose any of them.
+            k: How many are chosen.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+        ...
 
     def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
         """The flow that asks the selection's experts and returns the answer.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant"]
 Purpose = Literal["propose", "aggregate", "judge", "annotate", "verify"]
-AnswerType = Literal["choice", "number", "yes_no", "text"]
+AnswerType = Literal["choice", "number", "yes_no", "text", "json", "code"]
 FailureKind = Literal["timeout", "unavailable", "refused", "too_long", "bad_output", "cancelled"]
 RequestId = str
 
@@ -325,6 +325,10 @@ class Answer:
     selection: Selection | None = None
     completions: tuple[Completion, ...] = ()
     failures: tuple[Failure, ...] = ()
+    asked: tuple[str, ...] = ()
+    """Experts of which an outcome came, in the order in which the first ones did."""
+    saved: tuple[str, ...] = ()
+    """Experts that were chosen and of which no outcome was needed, best first."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0

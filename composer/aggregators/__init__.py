@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,8 +23,15 @@ AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {
 }
 
 
-def make_aggregator(name: str, settings: Mapping[str, Any]) -> Aggregator:
+def make_aggregator(
+    name: str, settings: Mapping[str, Any], *, folder: Path | None = None
+) -> Aggregator:
     """The aggregator of that name with these settings: the keyword arguments of its class.
+
+    Args:
+        name: In `AGGREGATORS`.
+        settings: As in experts.yaml; `from` is the class's `from_`, a path.
+        folder: What `from` is relative to; None: the working directory.
 
     Raises:
         ConfigError: There is none of that name, or a setting is unknown or of another type.
@@ -32,17 +40,23 @@ def make_aggregator(name: str, settings: Mapping[str, Any]) -> Aggregator:
         raise ConfigError(unknown_name("aggregator", name, AGGREGATORS))
     make = AGGREGATORS[name]
     parameters = inspect.signature(make, eval_str=True).parameters
+    known = {parameter.rstrip("_"): parameter for parameter in parameters}
     for setting, value in settings.items():
-        if setting not in parameters:
+        if setting not in known:
             raise ConfigError(
-                f"aggregator {name!r} has no setting {setting!r}; {suggest(setting, parameters)}"
+                f"aggregator {name!r} has no setting {setting!r}; {suggest(setting, known)}"
             )
         try:
-            TypeAdapter[Any](parameters[setting].annotation).validate_python(value, strict=True)
+            TypeAdapter[Any](parameters[known[setting]].annotation).validate_python(
+                value, strict=True
+            )
         except ValidationError as exc:
             why = " or ".join(error["msg"][0].lower() + error["msg"][1:] for error in exc.errors())
             raise ConfigError(
                 f"aggregator {name!r}: setting {setting!r} cannot be {value!r}: {why}; "
-                f"its settings are {sorted(parameters)}"
+                f"its settings are {sorted(known)}"
             ) from exc
-    return make(**settings)
+    given = {known[setting]: value for setting, value in settings.items()}
+    if folder is not None and isinstance(given.get("from_"), str):
+        given["from_"] = str(folder / given["from_"])
+    return make(**given)

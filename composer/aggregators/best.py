@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from composer.experts import Expert
 from composer.flow import ask_ranked
 from composer.protocols import AggregatorNeed, Flow, Tools
 from composer.types import Answer, Query, Request, Selection
@@ -13,6 +16,9 @@ class BestAggregator:
     name = "best"
     needs: frozenset[AggregatorNeed] = frozenset()
     experts: frozenset[str] = frozenset()
+
+    def check(self, experts: Mapping[str, Expert], k: int) -> None:
+        """See `Aggregator.check`: there is nothing to refuse."""
 
     def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
         """See `Aggregator.combine`."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from composer.errors import AggregationError, ConfigError
+from composer.experts import Expert
 from composer.flow import ask_many, ask_one, describe_failures
 from composer.prompts import inject_references
 from composer.protocols import AggregatorNeed, Flow, Tools
@@ -58,6 +59,9 @@ class SynthesisAggregator:
         self.experts = frozenset[str]() if by is None else frozenset({by})
         self._by = by
         self._max_reference_tokens = max_reference_tokens
+
+    def check(self, experts: Mapping[str, Expert], k: int) -> None:
+        """See `Aggregator.check`: there is nothing to refuse."""
 
     def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
         """See `Aggregator.combine`."""

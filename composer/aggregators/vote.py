@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from composer.answers import completion_answer
 from composer.errors import AggregationError
+from composer.experts import Expert
 from composer.flow import ask_many
 from composer.protocols import AggregatorNeed, Flow, Tools
 from composer.types import (
@@ -38,6 +39,9 @@ class VoteAggregator:
 
     def __init__(self, *, answer_type: AnswerType = "choice") -> None:
         self._answer_type: AnswerType = answer_type
+
+    def check(self, experts: Mapping[str, Expert], k: int) -> None:
+        """See `Aggregator.check`: there is nothing to refuse."""
 
     def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
         """See `Aggregator.combine`."""

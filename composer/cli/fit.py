@@ -21,8 +21,16 @@ def fit(
             "--outcomes", metavar="DIR", help="Recorded outcomes; or `starter`: those shipped."
         ),
     ],
-    save: Annotated[Path, typer.Option("--save", metavar="DIR", help="Where the router is kept.")],
-    router: Annotated[str, typer.Option("--router", help="The kind of router.")] = "stacked",
+    save: Annotated[Path, typer.Option("--save", metavar="DIR", help="Where it is kept.")],
+    router: Annotated[
+        str | None, typer.Option("--router", help="The kind of router. Left out: stacked.")
+    ] = None,
+    aggregator: Annotated[
+        str | None,
+        typer.Option(
+            "--aggregator", help="Fit this aggregator instead: vote-learned, cascade, ..."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting; its value as JSON, or text."),
@@ -37,43 +45,55 @@ def fit(
     output: Output = "text",
     verbose: Verbose = 0,
 ) -> None:
-    """Fit a router on recorded outcomes, and save it.
+    """Fit a router, or an aggregator that learns, on recorded outcomes, and save it.
 
-    experts.yaml takes it by `router: {from: DIR}`, and `composer route --router DIR` asks it alone.
+    experts.yaml takes it by `router: {from: DIR}` or `aggregator: {name: NAME, from: DIR}`;
+    `composer route --router DIR` asks a router alone.
 
     composer fit --outcomes starter --save routers/starter
 
     composer fit --router neighbours --outcomes profiles/mine --save routers/mine --set k=20
+
+    composer fit --aggregator vote-learned --outcomes profiles/mine --save votes/mine
     """
     from composer.cli.output import stderr, stdout, write_json
 
     set_up_logging(verbose)
+    from composer.aggregators.fitted import fit_aggregator
     from composer.assembly import default_encoder
     from composer.backends.sources import cache_dir
     from composer.outcomes import read_table
     from composer.starter import OUTCOMES
     from routers import make_fitted_router
 
-    encoder = default_encoder(cache_dir())
-    made = make_fitted_router(router, read_settings(settings or ()), encoder=encoder)
-    check_free(save)
+    if router is not None and aggregator is not None:
+        raise ConfigError("--router and --aggregator are two things to fit; leave one out")
+    given, name = read_settings(settings or ()), aggregator or router or "stacked"
+    unfitted = None
+    if aggregator is None:
+        unfitted = make_fitted_router(name, given, encoder=default_encoder(cache_dir()))
+        check_free(save)
     table = read_table(OUTCOMES if outcomes == Path("starter") else outcomes)
     if only:
         table = table.with_experts(list(dict.fromkeys(only)))
     if split == "train":
         table = table.split("train")
     started_s = time.perf_counter()
-    with stderr().status(f"fitting {router} on {len(table.queries):,} queries"):
-        made.fit(table)
+    with stderr().status(f"fitting {name} on {len(table.queries):,} queries"):
+        if unfitted is None:
+            made, used = fit_aggregator(name, table, given), given
+        else:
+            made = unfitted.fit(table)
+            used = made.settings
     seconds = time.perf_counter() - started_s
     made.save(save)
     learned = {
-        "router": router,
+        "router" if aggregator is None else "aggregator": name,
         "outcomes": table.name,
         "split": split,
         "n": len(table.queries),
         "experts": list(table.names),
-        "settings": made.settings,
+        "settings": used,
         "seconds": seconds,
         # A baseline holds nothing out, and has none.
         "summary": dict(getattr(made, "summary", {})),

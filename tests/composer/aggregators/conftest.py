@@ -21,6 +21,7 @@ from composer.types import (
     Request,
     Sample,
     Selection,
+    TokenLogprob,
 )
 
 
@@ -103,8 +104,10 @@ def reply(request: Request, replies: Mapping[str, str]) -> Outcome:
     text = replies.get(f"{request.purpose} {request.expert}", replies.get(request.expert))
     if text is None or text == "fails":
         return Failure(request.id, request.expert, "unavailable", "it is gone")
-    sample = Sample(text, "stop", completion_tokens=len(text))
-    return Completion(request.id, request.expert, (sample,), prompt_tokens=7)
+    said = None if request.logprobs is None else (TokenLogprob(text, -0.1, ((text, -0.1),)),)
+    sample = Sample(text, "stop", completion_tokens=len(text), logprobs=said)
+    samples = (sample,) * (request.sampling.n or 1)
+    return Completion(request.id, request.expert, samples, prompt_tokens=7)
 
 
 @pytest.fixture

@@ -11,9 +11,12 @@ from composer.errors import AggregationError, ConfigError
 from composer.flow import FlowRun
 
 if TYPE_CHECKING:
+    from composer.protocols import Aggregator
     from tests.composer.aggregators.conftest import Drive
 
 ALL = pytest.mark.parametrize("name", sorted(AGGREGATORS))
+SETTINGS: dict[str, dict[str, Any]] = {}
+"""What an aggregator cannot be made without."""
 
 SAYS_B: dict[str, str] = dict.fromkeys(("ann", "ben", "cas", "dan"), "The answer is (B).")
 REPLIES: list[dict[str, str]] = [
@@ -25,13 +28,17 @@ REPLIES: list[dict[str, str]] = [
 ]
 
 
+def make(name: str) -> Aggregator:
+    return make_aggregator(name, SETTINGS.get(name, {}))
+
+
 @ALL
 @pytest.mark.parametrize("replies", REPLIES)
 def test_equal_outcomes_give_equal_requests_and_answers(
     name: str, replies: dict[str, str], drive: Drive
 ) -> None:
-    first = drive(make_aggregator(name, {}), replies)
-    second = drive(make_aggregator(name, {}), replies)
+    first = drive(make(name), replies)
+    second = drive(make(name), replies)
 
     assert first == second
 
@@ -41,7 +48,7 @@ def test_equal_outcomes_give_equal_requests_and_answers(
 def test_one_aggregator_serves_many_queries(
     name: str, replies: dict[str, str], drive: Drive
 ) -> None:
-    aggregator = make_aggregator(name, {})
+    aggregator = make(name)
 
     assert drive(aggregator, replies) == drive(aggregator, replies)
 
@@ -51,8 +58,8 @@ def test_one_aggregator_serves_many_queries(
 def test_outcomes_that_arrive_backwards_change_nothing(
     name: str, replies: dict[str, str], drive: Drive
 ) -> None:
-    forwards = drive(make_aggregator(name, {}), replies)
-    backwards = drive(make_aggregator(name, {}), replies, last_first=True)
+    forwards = drive(make(name), replies)
+    backwards = drive(make(name), replies, last_first=True)
 
     assert forwards == backwards
 
@@ -62,7 +69,7 @@ def test_outcomes_that_arrive_backwards_change_nothing(
 def test_only_experts_of_the_ranking_are_asked(
     name: str, replies: dict[str, str], drive: Drive
 ) -> None:
-    ran = drive(make_aggregator(name, {}), replies)
+    ran = drive(make(name), replies)
 
     assert {r.expert for r in ran.requests} <= set(drive.ranking)
 
@@ -72,7 +79,7 @@ def test_only_experts_of_the_ranking_are_asked(
 def test_request_ids_are_distinct_and_begin_with_the_query_id(
     name: str, replies: dict[str, str], drive: Drive
 ) -> None:
-    ids = [r.id for r in drive(make_aggregator(name, {}), replies).requests]
+    ids = [r.id for r in drive(make(name), replies).requests]
 
     assert len(ids) == len(set(ids))
     assert all(i.startswith("q1/") for i in ids)
@@ -83,7 +90,7 @@ def test_request_ids_are_distinct_and_begin_with_the_query_id(
 def test_the_streamed_text_is_the_answer_where_its_request_succeeded(
     name: str, replies: dict[str, str], drive: Drive
 ) -> None:
-    ran = drive(make_aggregator(name, {}), replies)
+    ran = drive(make(name), replies)
 
     final = [r.id for r in ran.requests if r.final]
     texts = {c.request_id: c.text for c in ran.answer.completions}
@@ -96,7 +103,7 @@ def test_the_streamed_text_is_the_answer_where_its_request_succeeded(
 def test_the_answer_says_whose_it_is_and_how_it_came_about(
     name: str, replies: dict[str, str], drive: Drive
 ) -> None:
-    answer = drive(make_aggregator(name, {}), replies).answer
+    answer = drive(make(name), replies).answer
 
     assert answer.query_id == "q1"
     assert answer.aggregator == name
@@ -108,7 +115,7 @@ def test_the_answer_says_whose_it_is_and_how_it_came_about(
 
 @ALL
 def test_a_failed_expert_is_reported_and_the_rest_answer(name: str, drive: Drive) -> None:
-    answer = drive(make_aggregator(name, {}), {**SAYS_B, "ann": "fails"}).answer
+    answer = drive(make(name), {**SAYS_B, "ann": "fails"}).answer
 
     assert answer.text
     assert {f.expert for f in answer.failures} == {"ann"}
@@ -118,7 +125,7 @@ def test_a_failed_expert_is_reported_and_the_rest_answer(name: str, drive: Drive
 def test_a_prompt_too_long_for_one_expert_is_reported_without_being_sent(
     name: str, drive: Drive
 ) -> None:
-    ran = drive(make_aggregator(name, {}), SAYS_B, limits={"ann": 5})
+    ran = drive(make(name), SAYS_B, limits={"ann": 5})
 
     assert "ann" not in {r.expert for r in ran.requests}
     assert {(f.expert, f.kind) for f in ran.answer.failures} == {("ann", "too_long")}
@@ -127,7 +134,7 @@ def test_a_prompt_too_long_for_one_expert_is_reported_without_being_sent(
 @ALL
 def test_when_all_fail_the_error_names_each_expert(name: str, drive: Drive) -> None:
     with pytest.raises(AggregationError) as caught:
-        drive(make_aggregator(name, {}), {})
+        drive(make(name), {})
 
     message = str(caught.value)
     assert all(f"{expert}: it is gone" in message for expert in ("ann", "ben", "cas"))
@@ -136,7 +143,7 @@ def test_when_all_fail_the_error_names_each_expert(name: str, drive: Drive) -> N
 
 @ALL
 def test_every_request_that_was_answered_is_accounted_for(name: str, drive: Drive) -> None:
-    ran = drive(make_aggregator(name, {}), SAYS_B)
+    ran = drive(make(name), SAYS_B)
 
     assert [c.request_id for c in ran.answer.completions] == [r.id for r in ran.requests]
     assert ran.answer.prompt_tokens == 7 * len(ran.requests)
@@ -144,7 +151,7 @@ def test_every_request_that_was_answered_is_accounted_for(name: str, drive: Driv
 
 @ALL
 def test_a_single_choice_is_enough(name: str, drive: Drive) -> None:
-    answer = drive(make_aggregator(name, {}), SAYS_B, selection=drive.selection(k=1)).answer
+    answer = drive(make(name), SAYS_B, selection=drive.selection(k=1)).answer
 
     assert "B" in answer.text
 
@@ -152,7 +159,7 @@ def test_a_single_choice_is_enough(name: str, drive: Drive) -> None:
 @ALL
 def test_closing_a_flow_half_way_raises_nothing(name: str, drive: Drive) -> None:
     tools = drive.tools()
-    run = FlowRun(make_aggregator(name, {}).combine(drive.query(), drive.selection(), tools))
+    run = FlowRun(make(name).combine(drive.query(), drive.selection(), tools))
     requests = run.start()
 
     run.close()
@@ -165,12 +172,12 @@ def test_closing_a_flow_half_way_raises_nothing(name: str, drive: Drive) -> None
 def test_closing_a_flow_that_was_never_started_raises_nothing(name: str, drive: Drive) -> None:
     tools = drive.tools()
 
-    FlowRun(make_aggregator(name, {}).combine(drive.query(), drive.selection(), tools)).close()
+    FlowRun(make(name).combine(drive.query(), drive.selection(), tools)).close()
 
 
 @ALL
 def test_an_aggregator_goes_by_its_name_in_the_table(name: str) -> None:
-    aggregator = make_aggregator(name, {})
+    aggregator = make(name)
 
     assert aggregator.name == name
     assert isinstance(aggregator.needs, frozenset)
@@ -185,7 +192,7 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
 @ALL
 def test_the_users_turn_reaches_every_expert_unchanged(name: str, drive: Drive) -> None:
     query = drive.query("Is it (B)?")
-    ran = drive(make_aggregator(name, {}), SAYS_B, query=query)
+    ran = drive(make(name), SAYS_B, query=query)
 
     assert all(r.messages[-1] == query.messages[-1] for r in ran.requests)
 
