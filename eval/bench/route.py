@@ -24,7 +24,8 @@ from routers.fitted import OutcomeRouter
 from routers.index import FlatIndex
 from routers.kernel import Kernel
 from routers.learning import Batch, Training
-from routers.neighbours.learner import NeighboursLearner, NeighboursModel
+from routers.neighbours.learner import NeighboursLearner
+from routers.neighbours.model import NeighboursModel
 
 if TYPE_CHECKING:
     from composer.types import Float32Array

@@ -16,7 +16,8 @@ from composer.outcomes import OutcomeTable, RecordedExpert, RecordedQuery
 from routers.calibration import sigmoid
 from routers.encoder import HashingEncoder
 from routers.learning import Batch, Training, make_training
-from routers.neighbours.learner import NeighboursLearner, NeighboursModel
+from routers.neighbours.learner import NeighboursLearner
+from routers.neighbours.model import NeighboursModel
 
 if TYPE_CHECKING:
     from composer.types import Evidence, Float32Array
