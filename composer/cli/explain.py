@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from composer.cli.output import qualities
 from composer.types import Answer, Selection
+from routers.shortened import shortened
 
 
 def show_selection(console: Console, selection: Selection, *, explain: bool) -> None:
@@ -56,14 +61,13 @@ def _nearest(selection: Selection) -> list[str]:
 
 
 def show_answer(console: Console, answer: Answer) -> None:
-    """How an answer came about: the selection, the aggregator's account, who said what it took."""
+    """How an answer came about: the selection, who said what, and what the aggregator did."""
     if answer.selection is not None:
         show_selection(console, answer.selection, explain=True)
-    console.print(f"aggregator {answer.aggregator}: {answer.reason}")
-    for key, value in answer.details.items():
-        console.print(f"  {key}: {value}")
     table = make_table(
+        "request",
         "expert",
+        "said",
         "prompt tokens",
         "tokens",
         "queued s",
@@ -73,23 +77,56 @@ def show_answer(console: Console, answer: Answer) -> None:
         "USD",
     )
     for completion in answer.completions:
-        table.add_row(
-            completion.expert,
-            str(completion.prompt_tokens),
-            str(completion.completion_tokens),
-            f"{completion.queued_s:.2f}",
-            f"{completion.loading_s:.2f}",
-            f"{completion.generating_s:.2f}",
-            completion.runner or "inline",
-            f"{completion.cost_usd:.6f}",
-        )
+        for i, sample in enumerate(completion.samples):
+            said = escape(shortened(sample.text, 60))
+            if i:
+                table.add_row("", "", said)
+                continue
+            table.add_row(
+                completion.request_id.removeprefix(f"{answer.query_id}/"),
+                completion.expert,
+                said,
+                str(completion.prompt_tokens),
+                str(completion.completion_tokens),
+                f"{completion.queued_s:.2f}",
+                f"{completion.loading_s:.2f}",
+                f"{completion.generating_s:.2f}",
+                completion.runner or "inline",
+                f"{completion.cost_usd:.6f}",
+            )
     console.print(table)
     for failure in answer.failures:
-        console.print(f"failed: {failure.expert} ({failure.kind}): {failure.message}")
+        console.print(f"failed: {failure.expert} ({failure.kind}): {failure.message}", markup=False)
+    console.print(f"aggregator {answer.aggregator}: {answer.reason}", markup=False)
+    for line in _account(answer.details):
+        console.print(f"  {line}", markup=False)
+    saved = f"; saved {', '.join(answer.saved)}" if answer.saved else ""
+    console.print(f"asked {', '.join(answer.asked)}{saved}", markup=False)
     console.print(
         f"{answer.expert} wrote the answer; {answer.prompt_tokens} + {answer.completion_tokens} "
         f"tokens, {answer.cost_usd:.6f} USD"
     )
+
+
+def _account(details: Mapping[str, Any]) -> list[str]:
+    """An aggregator's evidence, a line each; of a mapping, a line for each of its keys."""
+    lines: list[str] = []
+    for key, value in details.items():
+        inner: Mapping[str, Any] = cast("Any", value) if isinstance(value, Mapping) else {}
+        lines.append(f"{key}:" if inner else f"{key}: {_in_words(value)}")
+        lines += [f"  {name}: {_in_words(each)}" for name, each in inner.items()]
+    return lines
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, Any]", value).items()
+        return ", ".join(f"{key} {_in_words(each)}" for key, each in pairs) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, cast("Sequence[Any]", value))) or "none"
+    return shortened(str(value), 200)
 
 
 def make_table(*columns: str) -> Table:

@@ -59,6 +59,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "selection": selection_json(answer.selection) if answer.selection is not None else None,
         "completions": [_completion_json(completion) for completion in answer.completions],
         "failures": [_failure_json(failure) for failure in answer.failures],
+        "asked": list(answer.asked),
+        "saved": list(answer.saved),
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
         "cost_usd": plain(answer.cost_usd),

@@ -6,6 +6,7 @@ neighbours                      a router: its first choice answers
 neighbours[k=40]                the same with a setting of its own
 vote-majority                   an aggregator, over the experts that do best on train
 vote-majority[k=5]              the same over 5 of them; `k=all`: over all
+vote-learned[quorum=exact]      one that learns, fitted on train, with a setting it runs by
 neighbours+vote-majority[k=5]   an aggregator over the experts that a router chooses
 """
 
@@ -19,11 +20,11 @@ from typing import Any, Protocol
 
 import yaml
 
-from composer.aggregators import make_aggregator
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable
 from composer.protocols import Encoder, FittedRouter, RouterNeed
 from composer.suggest import unknown_name
+from eval.replay.aggregators import REPLAYED, aggregator_maker
 from eval.replay.fits import Fits
 from eval.replay.judged import Judged
 from eval.replay.ladder import LADDER, fixed
@@ -31,19 +32,16 @@ from eval.replay.parts import Round
 from eval.replay.routed import Composition, has_answers, judge
 from routers import FITTED, make_fitted_router
 
-AGGREGATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"vote-majority": ("vote", {})}
-"""Each aggregator that can run on recorded answers: its name in a composition, and settings."""
-
 ROUTERS = tuple(sorted(set(FITTED) - {"prior"}))
 """Routers that can run on recorded outcomes. `prior` is best-single or category-expert."""
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "neighbours": ("[targets=successes]",),
     "vote-majority": ("[k=all]",),
+    "vote-learned": ("[quorum=exact]", "[quorum=posterior]"),
 }
 """Settings that are among all methods, beside the default ones."""
 
-DEFAULT_K = 3
 _COMMA, _PLUS = r",(?![^\[]*\])", r"\+(?![^\[]*\])"
 """Outside brackets."""
 _NAME = re.compile(r"(?P<name>[\w-]+)(?:\[(?P<settings>[^\]]*)\])?")
@@ -77,8 +75,8 @@ def all_methods(table: OutcomeTable) -> list[str]:
     names = [name for name in LADDER if name not in ("category-hindsight", "oracle")]
     names += _with_variants(ROUTERS)
     if has_answers(table):
-        names += _with_variants(AGGREGATORS)
-        names += [f"{router}+{aggregator}" for router in ROUTERS for aggregator in AGGREGATORS]
+        names += _with_variants(REPLAYED)
+        names += [f"{router}+vote-majority" for router in ROUTERS]
     return [*names, "category-hindsight", "oracle"]
 
 
@@ -109,7 +107,7 @@ def make_method(name: str, encoder: Encoder, fits: Fits | None = None) -> Method
     kind, settings = parse(first)
     if rest:
         return _composed(name, first, rest[0], encoder, fits)
-    if kind in AGGREGATORS:
+    if kind in REPLAYED:
         return _composed(name, "prior", first, encoder, fits)
     if kind == "fixed":
         if settings.keys() != {"expert"}:
@@ -117,7 +115,7 @@ def make_method(name: str, encoder: Encoder, fits: Fits | None = None) -> Method
         # As it is written: a name may look like a number.
         expert = first.partition("=")[2].removesuffix("]").strip()
         return Method(f"fixed[expert={expert}]", _rung(partial(fixed, expert=expert)))
-    check_is_router(kind, [*LADDER, "fixed", *FITTED, *AGGREGATORS])
+    check_is_router(kind, [*LADDER, "fixed", *FITTED, *REPLAYED])
     fitting, needs = _fitting(first, encoder, fits)
     return Method(name, partial(judge, Composition(name, fitting)), needs=needs)
 
@@ -152,25 +150,24 @@ def _fitting(
     """What fits a router, and what the router needs; its settings are checked now."""
     kind, settings = parse(text)
     make = partial(make_fitted_router, kind, settings, encoder=encoder)
-    return partial(fits.fit, text, make), make().needs
+    return partial(fits.fit, text, lambda train: make().fit(train)), make().needs
 
 
 def _composed(name: str, router: str, text: str, encoder: Encoder, fits: Fits) -> Method:
     kind, _ = parse(router)
     if kind not in FITTED:
         raise ConfigError(f"method {name!r}: {unknown_name('router', kind, FITTED)}")
-    aggregator, settings = parse(text)
-    if aggregator not in AGGREGATORS:
-        raise ConfigError(unknown_name("aggregator to replay", aggregator, AGGREGATORS))
-    k = settings.pop("k", DEFAULT_K)
+    called, settings = parse(text)
+    if called not in REPLAYED:
+        raise ConfigError(unknown_name("aggregator to replay", called, REPLAYED))
+    replayed = REPLAYED[called]
+    k = settings.pop("k", replayed.k or "all")
     k = 1_000_000 if k == "all" else k
     if type(k) is not int or k < 1:
         raise ConfigError(f"method {name!r}: 'k' is {k!r}; give a whole number from 1, or 'all'")
-    aggregator, fixed_settings = AGGREGATORS[aggregator]
-    settings = {**fixed_settings, **settings}
-    make_aggregator(aggregator, settings)
+    make = aggregator_maker(replayed.name, settings, fits)
     fitting, needs = _fitting(router, encoder, fits)
-    composition = Composition(name, fitting, k, aggregator, settings)
+    composition = Composition(name, fitting, k, replayed.name, settings, make)
     return Method(name, partial(judge, composition), reads_answers=True, needs=needs)
 
 

@@ -56,7 +56,8 @@ def replay_flow(
     an answer the score is 0.
 
     Args:
-        aggregator: One that only asks experts to propose, once each.
+        aggregator: One that only asks experts to propose, once each. Of those that it asks at once
+            and waits for any of, only the outcomes that it needed are asked for.
         query: The query that the row records.
         selection: The experts to ask.
         table: The record.
@@ -69,14 +70,14 @@ def replay_flow(
     unknown = False
     expert: str | None = None
     try:
-        requests = run.start()
+        run.start()
         while not run.is_done:
-            outcomes = [
-                _recorded(request, table, row, reads_answers=reads_answers) for request in requests
-            ]
-            asked += [request.expert for request in requests]
-            unknown = unknown or any(isinstance(outcome, Failure) for outcome in outcomes)
-            requests = run.deliver(outcomes)
+            # One at a time in the order asked: a flow that waits for any may do without the rest.
+            request = run.waiting[0]
+            outcome = _recorded(request, table, row, reads_answers=reads_answers)
+            asked.append(request.expert)
+            unknown = unknown or isinstance(outcome, Failure)
+            run.deliver([outcome])
         expert = run.result.expert
     except AggregationError:
         pass

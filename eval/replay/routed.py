@@ -12,6 +12,7 @@ from composer.experts import ChooseRule
 from composer.outcomes import OutcomeTable
 from composer.protocols import FittedRouter
 from composer.types import Query
+from eval.replay.aggregators import MakeAggregator
 from eval.replay.judged import Decision, Judged
 from eval.replay.parts import Round
 from eval.replay.recorded_flow import replay_flow
@@ -29,6 +30,8 @@ class Composition:
     """A name in `composer.aggregators.AGGREGATORS`."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The aggregator's."""
+    make_aggregator: MakeAggregator | None = None
+    """Makes it of the rows it may learn from; None: of its settings alone."""
 
     @property
     def reads_answers(self) -> bool:
@@ -61,7 +64,10 @@ def judge(
     k = min(composition.k, len(table.names))
     rule = ChooseRule(k=k)
     selections = choose(scores, [query.id for query in queries], rule, router=router.name)
-    aggregator = make_aggregator(composition.aggregator, composition.settings)
+    if composition.make_aggregator is None:
+        aggregator = make_aggregator(composition.aggregator, composition.settings)
+    else:
+        aggregator = composition.make_aggregator(each.train)
     decisions: list[Decision] = []
     for row, (query, selection) in enumerate(zip(queries, selections, strict=True)):
         if not selection.choices:

@@ -71,6 +71,7 @@ def test_json_is_one_object_with_everything(experts: Path) -> None:
     assert (value["answer"], value["expert"]) == ("Hi, says bob", "bob")
     assert value["selection"]["choices"][0]["expert"] == "bob"
     assert [c["expert"] for c in value["completions"]] == ["bob"]
+    assert (value["asked"], value["saved"]) == (["bob"], [])
     assert value["trace"][0]["name"] == "answer"
 
 

@@ -4,8 +4,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from composer.cli.explain import show_selection
-from composer.types import Choice, Evidence, Selection
+from composer.cli.explain import show_answer, show_selection
+from composer.types import Answer, Choice, Completion, Evidence, Failure, Sample, Selection
 
 NEAREST = {
     "id": "q7",
@@ -39,3 +39,43 @@ def test_evidence_without_any_is_shown_as_it_is() -> None:
 
     assert "near an example" in text
     assert "nearest (" not in text
+
+
+def told(**parts: object) -> str:
+    """How an answer came about, as it is shown."""
+    answer = Answer("q", "B", "ada", "vote", "stop", "2 of 3 votes", **parts)  # pyright: ignore[reportArgumentType]
+    stream = StringIO()
+    show_answer(Console(file=stream, width=160), answer)
+    return stream.getvalue()
+
+
+def test_an_explained_answer_says_who_said_what_to_which_request():
+    samples = (Sample("It is\n(B).", "stop", 4), Sample("Or [bold](C)[/bold]?", "stop", 4))
+
+    text = told(completions=(Completion("q/propose/ada", "ada", samples, 9),))
+
+    first, second = [line for line in text.splitlines() if "(B)" in line or "(C)" in line]
+    assert first.split()[:2] == ["propose/ada", "ada"]
+    assert "It is (B)." in first
+    assert "Or [bold](C)[/bold]?" in second
+
+
+def test_an_explained_answer_gives_the_aggregators_account_line_by_line():
+    details = {
+        "tally": {"B": ("ada", "bo"), "C": ()},
+        "posterior": 0.91234,
+        "late": {"x": {"y": 1}},
+    }
+
+    lines = [line.strip() for line in told(details=details).splitlines()]
+
+    assert {"B: ada, bo", "C: none", "posterior: 0.9123", "x: y 1"} <= set(lines)
+
+
+def test_an_explained_answer_says_whom_it_asked_and_whom_it_did_not_need():
+    failure = Failure("q/propose/bo", "bo", "timeout", "too [slow]")
+
+    text = told(asked=("ada", "bo"), saved=("cy",), failures=(failure,))
+
+    assert "asked ada, bo; saved cy" in text
+    assert "failed: bo (timeout): too [slow]" in text

@@ -33,7 +33,7 @@ REFUSED = {
     "vote-majority[k=true]": "'k' is True; give a whole number from 1, or 'all'",
     "vote-majority[kay=3]": "aggregator 'vote' has no setting 'kay'; ",
     "vote-majority[answer_type=letter]": "setting 'answer_type' cannot be 'letter'",
-    "neighbours+vote": "no aggregator to replay 'vote'; choose from ['vote-majority']",
+    "neighbours+vote": "no aggregator to replay 'vote'; choose from ['vote-learned', 'vote-majority', 'vote-weighted']",
     "neighbours+": "cannot read the method ''; write name or",
     "neighbour+vote-majority": "no router 'neighbour'; did you mean 'neighbours'?",
     "oracle+vote-majority": "method 'oracle+vote-majority': no router 'oracle'; choose from [",
