@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
-from composer.answers import extract_answer
+from composer.answers import canonical_answer
 from composer.errors import ConfigError
 from composer.suggest import suggest
 from composer.types import AnswerType, Message, Query
@@ -89,7 +89,7 @@ def read_cases(path: Path) -> tuple[Case, ...]:
 def _check(case: Case, before: dict[str, Case]) -> None:
     if case.id in before:
         raise ConfigError(f"'id': {case.id!r} stands there twice; rename one")
-    if extract_answer(case.reference, case.answer_type) is None:
+    if canonical_answer(case.reference, case.answer_type) is None:
         raise ConfigError(
             f"'reference': {case.reference!r} is no answer of type {case.answer_type!r}; mend it, "
             "or the type"

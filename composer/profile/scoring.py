@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from composer.answers import completion_answer, extract_answer
+from composer.answers import completion_answer, same_answer
 from composer.experts import Expert
 from composer.outcomes import (
     NOT_EXTRACTED,
@@ -46,7 +46,6 @@ def make_table(
     texts = np.full(shape, None, np.object_)
     answers = dict[tuple[int, int], str | None]()
     for row, case in enumerate(cases):
-        right = extract_answer(case.reference, case.answer_type)
         for column, expert in enumerate(experts):
             outcome = outcomes[case.id, expert.name]
             if not isinstance(outcome, Completion):
@@ -54,8 +53,11 @@ def make_table(
             cell = row, column
             tokens = outcome.prompt_tokens, outcome.completion_tokens
             texts[cell] = outcome.text
-            answers[cell] = completion_answer(outcome.samples[0], case.answer_type)
-            cells["score"][cell] = answers[cell] == right
+            answer = completion_answer(outcome.samples[0], case.answer_type)
+            answers[cell] = answer
+            cells["score"][cell] = answer is not None and same_answer(
+                answer, case.reference, case.answer_type
+            )
             # Not as it was billed: prices may have been corrected since.
             cells["cost_usd"][cell] = expert.price.cost_usd(*tokens)
             cells["latency_s"][cell] = outcome.generating_s
