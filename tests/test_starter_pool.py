@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,18 @@ import pytest
 import pytest_asyncio
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from composer.assembly import compose
-from composer.experts import Expert, PoolSettings, Registry, load_experts
-from composer.orchestrator import Composer
+from composer.aggregators.synthesis import SynthesisAggregator
+from composer.assembly import compose, default_encoder
+from composer.backends.sources import cache_dir
+from composer.experts import (
+    ChooseRule,
+    Expert,
+    PoolSettings,
+    Registry,
+    SamplingDefaults,
+    load_experts,
+)
+from composer.orchestrator import Composed, Composer
 from composer.pool.pool import Pool
 from composer.tools import PoolTools
 from composer.types import (
@@ -31,6 +42,7 @@ from composer.types import (
     Restart,
     Sampling,
 )
+from routers import make_router
 
 pytestmark = [
     pytest.mark.models,
@@ -104,6 +116,51 @@ async def test_two_experts_are_combined_and_the_answer_streams(composer: Compose
                 assert len(answer.completions) == 3
     assert kinds.count("Delta") > 3
     assert kinds[-1] == "Answer"
+
+
+async def test_a_synthesis_is_heard_before_it_is_complete(composer: Composer) -> None:
+    heard_s: list[float] = []
+    answer = None
+    async for event in composer.stream("Name three things to do in rain.", composition="panel"):
+        match event:
+            case Delta():
+                heard_s.append(time.perf_counter())
+            case Restart():
+                heard_s.clear()
+            case Answer():
+                answer = event
+    assert answer is not None
+    (writing,) = (
+        span
+        for span in answer.trace
+        if span.name == "ask" and span.attributes["purpose"] == "aggregate"
+    )
+    assert answer.details["synthesised"] is True
+    assert answer.completion_tokens > 3
+    assert writing.start_s < heard_s[0] < writing.end_s
+
+
+async def test_a_proposer_whose_process_is_killed_does_not_take_the_answer_with_it() -> None:
+    shipped = load_experts(STARTER).experts
+    talkative = {"sampling": SamplingDefaults(max_tokens=600)}
+    experts = {"smol": shipped["smol"], "gemma": shipped["gemma"].model_copy(update=talkative)}
+    settings = PoolSettings(memory_gib=8, cores=2, busy_engines=2, warm_spares=0, max_attempts=1)
+    registry = Registry(experts, {}, settings, STARTER)
+    router = make_router("fixed", experts, {"expert": "smol"}, encoder=default_encoder(cache_dir()))
+    panel = Composed("panel", router, ChooseRule(k=2), SynthesisAggregator(by="smol"))
+    async with Composer(registry, {"panel": panel}, pool=Pool(registry)) as composer:
+        for expert in experts:
+            await done(composer.pool, Request(f"warm/{expert}", expert, user("Hello"), SHORT))
+        victim = next(r.pid for r in composer.pool.runners() if "gemma" in r.experts)
+        assert victim is not None
+        asking = asyncio.create_task(composer.ask("Tell me a story.", composition="panel"))
+        await asyncio.sleep(0.5)
+        os.kill(victim, signal.SIGKILL)
+        answer = await asking
+    assert answer.expert == "smol"
+    assert answer.text
+    assert answer.details["proposers"] == ("smol",)
+    assert [(f.expert, f.kind) for f in answer.failures] == [("gemma", "unavailable")]
 
 
 async def test_the_tokens_that_are_counted_are_those_the_engine_sees(composer: Composer) -> None:

@@ -29,14 +29,19 @@ def save_learned(folder: Path, kind: str, learned: Mapping[str, Any]) -> None:
     os.replace(temporary, folder / NAME)
 
 
-def load_learned(folder: Path, kind: str) -> Mapping[str, Any]:
+def load_learned(folder: Path, kind: str, *, remedy: str | None = None) -> Mapping[str, Any]:
     """What `save_learned` wrote.
+
+    Args:
+        folder: Where.
+        kind: As it was saved.
+        remedy: What to do where it cannot be read; None: fit an aggregator of this name.
 
     Raises:
         ConfigError: There is none, it is not whole, of another kind, or of a newer program.
     """
     path = folder / NAME
-    remedy = f"fit it with `composer fit --aggregator {kind} --save {folder}`"
+    remedy = remedy or f"fit it with `composer fit --aggregator {kind} --save {folder}`"
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:

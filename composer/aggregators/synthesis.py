@@ -1,162 +1,168 @@
-"""The selected experts propose, and one expert writes the answer from their proposals."""
+"""The selected experts propose, in one layer or several, and one expert writes the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from composer.errors import AggregationError, ConfigError
-from composer.experts import Expert
-from composer.flow import ask_many, ask_one, describe_failures
-from composer.prompts import inject_references
-from composer.protocols import AggregatorNeed, Flow, Tools
-from composer.types import (
-    DEFAULT_SAMPLING,
-    Answer,
-    Completion,
-    Failure,
-    Message,
-    Query,
-    Request,
-    Selection,
+from composer.aggregators.proposals import (
+    Proposal,
+    Proposals,
+    make_answer,
+    read_proposals,
+    why_not,
 )
-
-SHORTEST_REFERENCE = 40
-"""Characters; where not even this much of each proposal fits, there is nothing to synthesise."""
+from composer.aggregators.references import ask_prepared, with_references
+from composer.aggregators.synthesis_settings import (
+    aggregating_expert,
+    check_least,
+    check_room,
+    possible_readers,
+)
+from composer.errors import ConfigError
+from composer.experts import Expert
+from composer.flow import ask_many
+from composer.protocols import AggregatorNeed, Flow, Tools
+from composer.types import Answer, Failure, Query, Request, Sampling, Selection
 
 
 class SynthesisAggregator:
-    """One layer of a Mixture-of-Agents.
+    """A Mixture-of-Agents.
 
-    A proposer that fails or says nothing is left out. Where the aggregating expert fails, the
-    best-ranked proposal is the answer, and its `reason` and `details` say so.
+    The selected experts propose. In each further layer they propose again, with the layer before
+    as references; last, the aggregating expert answers with the last layer as references. A
+    proposer that fails or says nothing is left out from then on. Where a further layer comes to
+    too little, the layer before it goes to the aggregating expert; where that one fails or says
+    nothing, the best-ranked proposal of the last layer is the answer, and `reason` and `details`
+    say so.
 
     Source: Wang et al., "Mixture-of-Agents Enhances Large Language Model Capabilities"
-    (arXiv 2406.04692), section 2.2, and togethercomputer/MoA. Deviations: there is one layer of
-    proposers; they sample as their own settings say, not at temperature 0.7; and proposals are
-    shortened, the longest first, to what the aggregating expert's context holds.
+    (arXiv 2406.04692), section 2.2, and togethercomputer/MoA. Deviations: experts sample as their
+    own settings say unless `temperature` is set (there 0.7), the aggregating one always; who
+    failed once is not asked again, so that nobody waits for a dead expert in each layer; and
+    references are without reasoning and cut to the context of their reader, the longest first.
     """
 
     name = "synthesis"
     needs: frozenset[AggregatorNeed] = frozenset()
 
-    def __init__(self, *, by: str | None = None, max_reference_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        by: str | None = None,
+        from_: str | None = None,
+        layers: int = 1,
+        carry: Literal["last", "all"] = "last",
+        min_proposals: int = 1,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        max_reference_tokens: int | None = None,
+    ) -> None:
         """Store the settings.
 
         Args:
-            by: The expert that aggregates; None: the best-ranked proposer, which is the
-                selection's first choice unless that failed.
-            max_reference_tokens: What the prompt may grow by, in the aggregating expert's tokens;
-                None: to what its context holds beside the answer.
+            by: The expert that aggregates; None: the one that `from_` measured, or else the
+                best-ranked proposer, which is the selection's first choice unless that failed.
+            from_: Folder of a benchmark of experts as aggregators; the best of all that were
+                measured aggregates, whomever the router chooses.
+            layers: How often the experts propose.
+            carry: Whether references are the layer before alone, as in the source, or all so far;
+                where these do not fit, the oldest layers are dropped.
+            min_proposals: Fewer in the first layer are an error; fewer in a further one end the
+                layers.
+            temperature: Of the proposals; None: as their experts' own settings say.
+            max_tokens: Of each text, and what its prompt leaves free of the context; None: as
+                experts' own settings say, and 256.
+            max_reference_tokens: What a prompt may grow by, in its reader's tokens; None: to what
+                the context holds beside the answer.
 
         Raises:
-            ConfigError: `max_reference_tokens` is not positive.
+            ConfigError: A setting is out of range, or the benchmark cannot be read.
         """
-        if max_reference_tokens is not None and max_reference_tokens < 1:
-            raise ConfigError(
-                f"aggregator 'synthesis': 'max_reference_tokens' is {max_reference_tokens}; "
-                "set 1 or more, or leave it out"
-            )
-        self.experts = frozenset[str]() if by is None else frozenset({by})
-        self._by = by
+        check_least(self.name, 1, layers=layers, min_proposals=min_proposals)
+        check_least(self.name, 1, max_tokens=max_tokens, max_reference_tokens=max_reference_tokens)
+        check_least(self.name, 0, temperature=temperature)
+        self._by = aggregating_expert(self.name, by, from_)
+        self.experts = frozenset[str]() if self._by is None else frozenset({self._by})
+        self._layers = layers
+        self._carry = carry
+        self._min_proposals = min_proposals
+        self._proposing = Sampling(temperature=temperature, max_tokens=max_tokens, n=1)
+        self._aggregating = Sampling(max_tokens=max_tokens, n=1)
         self._max_reference_tokens = max_reference_tokens
 
     def check(self, experts: Mapping[str, Expert], k: int) -> None:
-        """See `Aggregator.check`: there is nothing to refuse."""
+        """See `Aggregator.check`: enough proposers, and room for references in every reader."""
+        if self._min_proposals > k:
+            raise ConfigError(
+                f"aggregator {self.name!r}: 'min_proposals' is {self._min_proposals} and {k} "
+                "experts are chosen; lower it, or raise choose.k"
+            )
+        readers = possible_readers(self.name, self._by, experts)
+        if self._layers > 1:
+            readers = tuple(dict.fromkeys((*readers, *experts)))
+        check_room(self.name, experts, readers, k, self._aggregating.max_tokens)
 
     def combine(self, query: Query, selection: Selection, tools: Tools) -> Flow[Answer]:
         """See `Aggregator.combine`."""
         requests = [
-            Request(f"{query.id}/propose/{choice.expert}", choice.expert, query.messages)
-            for choice in selection.choices
+            Request(f"{query.id}/propose/{e.expert}", e.expert, query.messages, self._proposing)
+            for e in selection.choices
         ]
-        outcomes = yield from ask_many(requests, tools)
-        completions = [o for o in outcomes if isinstance(o, Completion)]
-        failures = [o for o in outcomes if isinstance(o, Failure)]
-        proposals = [c for c in completions if c.text.strip()]
-        silent = tuple(c.expert for c in completions if not c.text.strip())
-        if not proposals:
-            parts = [describe_failures(failures), *(f"{e}: said nothing" for e in silent)]
-            raise AggregationError(f"no expert proposed anything: {'; '.join(filter(None, parts))}")
-        by = self._by or proposals[0].expert
-        outcome = yield from self._aggregate(query, by, proposals, tools)
+        proposals = read_proposals((yield from ask_many(requests, tools)))
+        proposals.require(self._min_proposals)
+        silent, failures = list(proposals.silent), list(proposals.failures)
+        layers = [proposals.said]
+        while len(layers) < self._layers:
+            again = yield from self._propose_again(query, layers, tools)
+            silent += again.silent
+            failures += again.failures
+            if len(again.said) < self._min_proposals:
+                break
+            layers.append(again.said)
+        by = self._by or layers[-1][0].expert
+        asked = Request(
+            f"{query.id}/aggregate/{by}",
+            by,
+            query.messages,
+            self._aggregating,
+            final=True,
+            purpose="aggregate",
+        )
+        (outcome,) = yield from ask_prepared([self._referring(asked, layers, tools)], tools)
+        written = read_proposals([outcome])
+        failures += written.failures
+        if written.said:
+            chosen, reason = written.said[0], f"{by} synthesised {len(layers[-1])} proposals"
+        else:
+            chosen = layers[-1][0]
+            reason = f"the best-ranked proposal, because {why_not(outcome)}"
         details = {
             "by": by,
-            "proposers": tuple(c.expert for c in proposals),
-            "silent": silent,
-            "failed": tuple(f.expert for f in failures),
-            "synthesised": isinstance(outcome, Completion),
+            "proposers": tuple(p.expert for p in layers[-1]),
+            "layers": tuple(tuple(p.expert for p in layer) for layer in layers),
+            "silent": tuple(silent),
+            "failed": tuple(f.expert for f in failures if f.request_id != asked.id),
+            "synthesised": bool(written.said),
         }
-        if isinstance(outcome, Completion):
-            chosen, reason = outcome, f"{by} synthesised {len(proposals)} proposals"
-        else:
-            failures.append(outcome)
-            chosen = proposals[0]
-            reason = f"the best-ranked proposal, because {by} failed: {outcome.message}"
-        return Answer(
-            query_id=query.id,
-            text=chosen.text,
-            expert=chosen.expert,
-            aggregator=self.name,
-            finish_reason=chosen.samples[0].finish_reason,
-            reason=reason,
-            details=details,
-            failures=tuple(failures),
-        )
+        return make_answer(query, self.name, chosen, reason, details, failures)
 
-    def _aggregate(
-        self, query: Query, by: str, proposals: Sequence[Completion], tools: Tools
-    ) -> Flow[Completion | Failure]:
-        request_id = f"{query.id}/aggregate/{by}"
-        budget = self._budget(by, query.messages, tools)
-        texts = [p.text.strip() for p in proposals]
-        messages = _fit(query.messages, texts, by, budget, tools)
-        if messages is None:
-            return Failure(
-                request_id,
-                by,
-                "too_long",
-                f"{len(proposals)} proposals do not fit into {budget} prompt tokens of {by!r}; "
-                "name an aggregating expert with a longer context or choose fewer experts",
+    def _propose_again(
+        self, query: Query, layers: Sequence[Sequence[Proposal]], tools: Tools
+    ) -> Flow[Proposals]:
+        number = len(layers) + 1
+        requests = [
+            Request(
+                f"{query.id}/propose/{p.expert}/{number}", p.expert, query.messages, self._proposing
             )
-        request = Request(request_id, by, messages, final=True, purpose="aggregate")
-        return (yield from ask_one(request, tools))
+            for p in layers[-1]
+        ]
+        prepared = [self._referring(request, layers, tools) for request in requests]
+        return read_proposals((yield from ask_prepared(prepared, tools)))
 
-    def _budget(self, by: str, messages: Sequence[Message], tools: Tools) -> int | None:
-        """Tokens that the aggregating prompt may have; None: no bound is known."""
-        bounds: list[int] = []
-        if (limit := tools.limit(by)) is not None:
-            bounds.append(max(0, limit - (DEFAULT_SAMPLING.max_tokens or 0)))
-        if self._max_reference_tokens is not None:
-            bounds.append(tools.count(by, messages) + self._max_reference_tokens)
-        return min(bounds, default=None)
-
-
-def _fit(
-    messages: Sequence[Message], texts: Sequence[str], by: str, budget: int | None, tools: Tools
-) -> tuple[Message, ...] | None:
-    """The messages with as much of the references as fits; None: too little does.
-
-    One length in characters bounds all references, so the longest are cut first. It is the largest
-    that fits, found by bisection: a longer prompt is taken to have more tokens.
-    """
-
-    def injected(length: int) -> tuple[Message, ...]:
-        return inject_references(messages, [_shorten(text, length) for text in texts])
-
-    def fits(length: int) -> bool:
-        return budget is None or tools.count(by, injected(length)) <= budget
-
-    longest = max(map(len, texts))
-    if fits(longest):
-        return injected(longest)
-    low, high = min(SHORTEST_REFERENCE, longest), longest
-    if not fits(low):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return injected(low)
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[:length].rstrip() + "..."
+    def _referring(
+        self, request: Request, layers: Sequence[Sequence[Proposal]], tools: Tools
+    ) -> Request | Failure:
+        carried = layers if self._carry == "all" else layers[-1:]
+        texts = [[proposal.text for proposal in layer] for layer in carried]
+        return with_references(request, texts, tools, self._max_reference_tokens)

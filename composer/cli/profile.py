@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -37,6 +37,13 @@ def profile(
             help="Annotate the queries for a router that asks experts; EXPERT: whom it asks.",
         ),
     ] = None,
+    aggregators: Annotated[
+        bool,
+        typer.Option(
+            "--aggregators",
+            help="Measure too how well each expert synthesises others' answers to train cases.",
+        ),
+    ] = False,
     in_flight: Annotated[
         int | None,
         typer.Option(
@@ -56,12 +63,15 @@ def profile(
     composer profile cases.jsonl --save profiles/mine
 
     composer profile cases.jsonl --save profiles/mine --only smol --annotate skill:smol
+
+    composer profile cases.jsonl --save profiles/mine --aggregators
     """
     from composer.cli.output import complain, stdout, write_json
     from composer.cli.serving import EventLoop
 
     set_up_logging(verbose)
     with EventLoop() as loop:
+        from composer.aggregators.measured import save_scores
         from composer.experts import load_experts, unset_secrets
         from composer.outcomes import save_table
         from composer.profile import read_cases
@@ -87,16 +97,19 @@ def profile(
                         save,
                         experts=only,
                         annotators=made,
+                        aggregators=aggregators,
                         on_progress=show,
                         **options,
                     )
 
         found = loop.run(run())
     save_table(found.table, save)
+    if aggregators:
+        save_scores(save, found.aggregators)
     rows, failures = _rows(found.table), _counted(found.failures)
     if output == "json":
         said = {"folder": str(save), "cases": len(wanted), "experts": rows, "failures": failures}
-        write_json(said)
+        write_json(said | {"aggregators": [score.to_json() for score in found.aggregators]})
     else:
         from composer.cli.explain import make_table
 
@@ -104,6 +117,11 @@ def profile(
         for row in rows:
             table.add_row(*map(_cell, row.values()))
         stdout().print(table)
+        if aggregators:
+            table = make_table("aggregating expert", "cases", "accuracy", "95 % interval")
+            for score in found.aggregators:
+                table.add_row(*map(_cell, (score.expert, score.n, score.accuracy, score.interval)))
+            stdout().print(table)
         typer.echo(f"saved in {save}")
     for failure in failures:
         typer.echo(
@@ -205,4 +223,6 @@ def _counted(failures: Sequence[Failure]) -> list[dict[str, Any]]:
 def _cell(value: object) -> str:
     if value is None:
         return "unknown"
+    if isinstance(value, tuple):
+        return " to ".join(map(_cell, cast("tuple[float, float]", value)))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
 """Labelled cases asked of experts, for routers to learn from: who is right where, and at what cost.
 
 cases.jsonl -> read_cases -> profile -> OutcomeTable -> save_table
-                               |
+                               |     -> AggregatorScores -> save_scores
                             journal.jsonl: every outcome as it comes, so that a run goes on
 """
 

@@ -21,7 +21,7 @@ class Progress:
     """How far a profile has come."""
 
     what: str
-    """`answers`, or the router for which queries are annotated."""
+    """`answers`, `aggregators`, or the router for which queries are annotated."""
     expert: str
     """Who is asked now."""
     done: int

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from composer.aggregators.measured import AggregatorScore, check_free
 from composer.errors import ConfigError
 from composer.experts import Registry
 from composer.outcomes import OutcomeTable
 from composer.outcomes.lines import QUERIES
 from composer.outcomes.store import MANIFEST
 from composer.pool.pool import Pool
+from composer.profile.aggregating import check_cases, measure_aggregators
 from composer.profile.annotating import Annotating, annotate
 from composer.profile.asking import Asking, Progress, settings_digest
 from composer.profile.cases import Case
@@ -32,7 +34,9 @@ class Profile:
     table: OutcomeTable
     """A row each case, a column each expert; unknown where the expert failed."""
     failures: tuple[Failure, ...]
-    """Of requests that have no better outcome: for answers, and for annotations."""
+    """Of requests that have no better outcome: for answers, annotations and syntheses."""
+    aggregators: tuple[AggregatorScore, ...] = ()
+    """How well each expert aggregates, in the order of the columns; empty: it was not measured."""
 
 
 async def profile(
@@ -43,6 +47,7 @@ async def profile(
     *,
     experts: Sequence[str] | None = None,
     annotators: Mapping[str, Annotating] | None = None,
+    aggregators: bool = False,
     in_flight: int = IN_FLIGHT,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Profile:
@@ -58,15 +63,20 @@ async def profile(
         folder: Keeps the journal; the table is the caller's to save, there or elsewhere.
         experts: Whom to ask, in the order of the columns; None: all.
         annotators: Algorithms of routers to annotate the queries for, by the routers' names.
+        aggregators: Have every expert synthesise others' answers too, and measure how well.
         in_flight: Requests that an engine has at one time.
         on_progress: Called after every outcome.
 
     Raises:
-        ConfigError: An expert or annotator is wrong; or the folder cannot be used: it holds another
-            table, or a journal of other cases or other settings, or another run writes there.
+        ConfigError: An expert or annotator is wrong; no case is left to measure aggregators by; or
+            the folder cannot be used: it holds another table or aggregator, or a journal of other
+            cases or other settings, or another run writes there.
     """
     names = _chosen(registry, experts)
     _check_folder(folder)
+    if aggregators:
+        check_cases(cases)
+        check_free(folder)
     settings = {name: settings_digest(registry, name) for name in registry.experts}
     with Journal(folder, cases, settings) as journal:
         asking = Asking(registry, pool, journal, in_flight, on_progress)
@@ -79,10 +89,14 @@ async def profile(
             failures += failed
             for case_id, values in found.items():
                 annotations[case_id] = annotations.get(case_id, {}) | values
+        told = {cell: outcomes[request.id] for cell, request in requests.items()}
+        scores: tuple[AggregatorScore, ...] = ()
+        if aggregators:
+            scores, failed = await measure_aggregators(cases, names, told, asking)
+            failures += failed
     entries = [registry.experts[name] for name in names]
-    told = {cell: outcomes[request.id] for cell, request in requests.items()}
     table = make_table(folder.name or "profile", cases, entries, told, annotations)
-    return Profile(table, tuple(failures))
+    return Profile(table, tuple(failures), scores)
 
 
 def _chosen(registry: Registry, experts: Sequence[str] | None) -> list[str]:

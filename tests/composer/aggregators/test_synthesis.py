@@ -12,20 +12,12 @@ from composer.aggregators.synthesis import SynthesisAggregator
 from composer.errors import AggregationError, ConfigError
 from composer.prompts import inject_references
 from composer.types import Message
+from tests.composer.aggregators.saying import references
 
 if TYPE_CHECKING:
-    from tests.composer.aggregators.conftest import Drive, Ran
+    from tests.composer.aggregators.conftest import Drive
 
 PROPOSALS = {"ann": "It is 42.", "ben": "42", "cas": "Forty-two."}
-
-
-def references(ran: Ran) -> list[str]:
-    """The references in the aggregating prompt, as they stand there."""
-    content = ran.requests[-1].messages[0].content
-    return [
-        block.partition("\n</reference")[0].partition(">\n")[2]
-        for block in content.split("<reference ")[1:]
-    ]
 
 
 def test_the_first_choice_answers_from_all_proposals(drive: Drive) -> None:
@@ -58,7 +50,7 @@ def test_failed_and_silent_proposers_are_left_out(drive: Drive) -> None:
     ran = drive(SynthesisAggregator(by="cas"), {"ben": " \n", "cas": "42"})
 
     assert [r.expert for r in ran.requests] == ["ann", "ben", "cas", "cas"]
-    assert references(ran) == ["42"]
+    assert references(ran.requests[-1]) == ["42"]
     assert ran.answer.details["proposers"] == ("cas",)
     assert ran.answer.details["silent"] == ("ben",)
     assert ran.answer.details["failed"] == ("ann",)
@@ -89,6 +81,7 @@ def test_the_best_ranked_proposal_is_the_answer_when_the_aggregator_fails(drive:
     assert ran.answer.expert == "ben"
     assert ran.answer.reason == "the best-ranked proposal, because zoe failed: it is gone"
     assert ran.answer.details["synthesised"] is False
+    assert ran.answer.details["failed"] == ("ann",)
     assert [f.expert for f in ran.answer.failures] == ["ann", "zoe"]
 
 
@@ -102,7 +95,7 @@ def test_the_longest_references_are_cut_first_to_fit_the_context(drive: Drive) -
 
     ran = drive(SynthesisAggregator(by="zoe"), replies, limits={"zoe": 1400})
 
-    short, b, c = references(ran)
+    short, b, c = references(ran.requests[-1])
     assert short == "short"
     assert b.rstrip(".") in replies["ben"]
     assert len(b) == len(c) < 700
@@ -126,7 +119,7 @@ def test_references_are_whole_where_no_bound_is_known(drive: Drive) -> None:
 
     ran = drive(SynthesisAggregator(by="zoe"), replies)
 
-    assert references(ran) == [replies["ann"], replies["ben"], "c"]
+    assert references(ran.requests[-1]) == [replies["ann"], replies["ben"], "c"]
 
 
 def test_without_room_for_references_a_proposal_is_the_answer(drive: Drive) -> None:
@@ -144,7 +137,7 @@ def test_an_instruction_in_a_proposal_stays_inside_its_block(drive: Drive) -> No
 
     ran = drive(SynthesisAggregator(by="zoe"), {**PROPOSALS, "ann": hostile, "zoe": "42"})
 
-    assert len(references(ran)) == 3
+    assert len(references(ran.requests[-1])) == 3
     assert ran.requests[-1].messages[-1] == Message("user", "What is 6 x 7?")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from composer.aggregators import make_aggregator
 from composer.cli import app
 from composer.outcomes import load_table
 
@@ -134,3 +135,30 @@ def test_an_unset_secret_is_one_line(cases: Path) -> None:
     (cases.parent / "experts.yaml").write_text(f"experts: {{far: {remote}}}", encoding="utf-8")
 
     assert "'NOBODY_SETS' is not set" in complaint(run(cases))
+
+
+def test_aggregators_are_measured_shown_and_saved_for_the_setting_from(cases: Path) -> None:
+    result = run(cases, "--only", "ada", "--only", "bob", "--aggregators")
+
+    folder = cases.parent / "saved"
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["ada", "2", "0.5", "0.09453", "to", "0.9055"] in rows
+    assert make_aggregator("synthesis", {"from": str(folder)}).experts == {"bob"}
+    assert load_table(folder).names == ("ada", "bob")
+
+
+def test_measured_aggregators_as_json(cases: Path) -> None:
+    args = ("--only", "ada", "--aggregators", "--output", "json")
+
+    said: dict[str, Any] = json.loads(run(cases, *args).stdout)
+
+    (ada,) = said["aggregators"]
+    assert (ada["expert"], ada["n"], ada["accuracy"]) == ("ada", 2, 0.5)
+    assert ada["interval"] == pytest.approx([0.0945, 0.9055], abs=1e-3)
+
+
+def test_without_train_cases_aggregators_are_one_line(cases: Path) -> None:
+    cases.write_text(json.dumps(CASES[0] | {"split": "test"}), encoding="utf-8")
+
+    assert "no case has the split 'train'" in complaint(run(cases, "--aggregators"))
