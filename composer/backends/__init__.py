@@ -67,7 +67,9 @@ BACKENDS: Mapping[str, BackendEntry] = {
         _vllm,
         _vllm_memory_bytes,
         is_local=True,
-        capabilities=Capabilities(logprobs=True, schema=True, continuation=True, adapters=True),
+        capabilities=Capabilities(
+            logprobs=True, schema=True, continuation=True, peers=True, adapters=True
+        ),
     ),
     "openai": BackendEntry(
         _openai,

@@ -8,34 +8,36 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from vllm import EngineArgs, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.llm_engine import LLMEngine
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
 from composer.backends import BACKENDS
 from composer.backends.engine_thread import EngineThread, Event
+from composer.backends.vllm_groups import (
+    can_mix,
+    common_seed,
+    fits_one_step,
+    out_of_step,
+    too_long_together,
+    unmixable,
+)
 from composer.backends.vllm_memory import vllm_engine_args
+from composer.backends.vllm_mixtures import Added, Mixtures, Moved, forced_arguments, row_arguments
+from composer.backends.vllm_outputs import Run
 from composer.errors import ConfigError, ExpertUnavailable
 from composer.tokenizer import ChatTokenizer
-from composer.types import (
-    Completion,
-    Delta,
-    EngineSpec,
-    Failure,
-    Request,
-    RequestId,
-    Sample,
-    TokenLogprob,
-)
+from composer.types import EngineSpec, Failure, Request, RequestId
 
 REASON_CHARACTERS = 400
 """As much of vLLM's own words as an error of ours repeats."""
@@ -84,35 +86,19 @@ class VllmBackend:
             self._thread = None
 
 
-class _Run:
-    """One request in the engine."""
-
-    def __init__(self, request: Request, scored: Sequence[int], *, stream: bool) -> None:
-        self.request = request
-        self.scored = scored
-        self.stream = stream
-        self.started_s = time.perf_counter()
-        self.pieces: dict[int, _Pieces] = {}
-
-
-class _Pieces:
-    """What one sample of a streamed request has given so far."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.tokens = 0
-        self.logprobs: list[TokenLogprob] = []
-        self.finish_reason: str | None = None
-
-
 class _Engine:
     """A `SteppedEngine` over vLLM's `LLMEngine`."""
 
     def __init__(self, spec: EngineSpec) -> None:
         assert spec.model_path is not None, "the source is not resolved"
         device = current_platform.device_type
+        engine_args = vllm_engine_args(spec, device)
+        mixtures = Mixtures() if can_mix(spec, engine_args) else None
+        if mixtures is not None:
+            others = engine_args.get("logits_processors") or ()
+            engine_args["logits_processors"] = [*others, _mixing(mixtures)]
         try:
-            args = EngineArgs(model=spec.model_path, **vllm_engine_args(spec, device))
+            args = EngineArgs(model=spec.model_path, **engine_args)
         except TypeError as exc:
             raise ConfigError(
                 f"expert {spec.experts[0]!r}: engine_args: {str(exc).split('()')[-1].strip()}; "
@@ -125,13 +111,19 @@ class _Engine:
             expert: LoRARequest(expert, number, folder)
             for number, (expert, folder) in enumerate(sorted(spec.adapters.items()), start=1)
         }
-        self._runs: dict[RequestId, _Run] = {}
+        self._experts = spec.experts
+        self._mixtures = mixtures
+        self._runs: dict[RequestId, Run] = {}
+        self._rows: dict[str, tuple[Run, int]] = {}
+        self._held: list[Run] = []
 
     def add(self, request: Request, *, stream: bool) -> Failure | None:
-        """See `SteppedEngine.add`."""
+        """See `SteppedEngine.add`; a group enters in a later step, when there is room for all."""
         assert self._engine is not None
         if request.peers:
-            return _refused(request, "vLLM does not mix experts within one engine")
+            experts = None if self._mixtures is None else self._experts
+            if (reason := unmixable(request, experts)) is not None:
+                return _refused(request, reason)
         try:
             prompt = self._tokenizer.encode(request.messages)
         except ConfigError as exc:
@@ -145,33 +137,42 @@ class _Engine:
                 f"the prompt has {len(prompt) + len(scored)} tokens and the context is "
                 f"{self._max_model_len}; shorten it or raise engine_args.max_model_len",
             )
-        try:
-            self._engine.add_request(
-                request.id,
-                {"prompt_token_ids": prompt + scored},
-                _sampling_params(request, stream=stream),
-                lora_request=self._adapters.get(request.expert),
-            )
-        except (ValueError, TypeError) as exc:
-            return _refused(request, str(exc).splitlines()[0])
-        self._runs[request.id] = _Run(request, scored, stream=stream)
+        run = Run(request, prompt, scored, stream=stream)
+        run.is_forced = request.continuation is not None and self._mixtures is not None
+        if request.peers:
+            if (failure := too_long_together(self._scheduler, run)) is not None:
+                return failure
+            self._held.append(run)
+        elif (failure := self._enter(run)) is not None:
+            return failure
+        self._runs[request.id] = run
         return None
 
     def abort(self, ids: Sequence[RequestId]) -> None:
         """See `SteppedEngine.abort`."""
-        assert self._engine is not None
-        running = [i for i in ids if self._runs.pop(i, None) is not None]
-        if running:
-            self._engine.abort_request(running)
+        for run in [self._runs[i] for i in ids if i in self._runs]:
+            self._drop(run)
 
     def step(self) -> list[Event]:
         """See `SteppedEngine.step`."""
         assert self._engine is not None
         events: list[Event] = []
-        for output in self._engine.step():
-            run = self._runs.get(output.request_id)
-            if run is not None and isinstance(output, RequestOutput):
-                events.extend(self._take(run, output))
+        while self._held and fits_one_step(self._scheduler, self._held[0]):
+            run = self._held.pop(0)
+            if (failure := self._enter(run)) is not None:
+                self._drop(run)
+                events.append(failure)
+        outputs = self._engine.step()
+        for mixture in self._mixtures.take_broken() if self._mixtures is not None else ():
+            run, _ = self._rows[f"{mixture}/0"]
+            self._drop(run)
+            events.append(out_of_step(run.request))
+        for output in outputs:
+            if output.request_id in self._rows and isinstance(output, RequestOutput):
+                run, member = self._rows[output.request_id]
+                events.extend(run.take(member, output))
+                if run.is_finished:
+                    self._forget(run)
         return events
 
     def close(self) -> None:
@@ -183,51 +184,88 @@ class _Engine:
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
-    def _take(self, run: _Run, output: RequestOutput) -> list[Event]:
-        request = run.request
-        events: list[Event] = []
-        for part in output.outputs:
-            pieces = run.pieces.setdefault(part.index, _Pieces())
-            pieces.text += part.text
-            pieces.tokens += len(part.token_ids)
-            pieces.finish_reason = part.finish_reason
-            if part.logprobs:
-                pieces.logprobs.extend(_token_logprobs(part.token_ids, part.logprobs))
-            if run.stream and part.index == 0 and part.text and request.continuation is None:
-                events.append(Delta(request.id, request.expert, part.text))
-        if output.finished:
-            del self._runs[request.id]
-            events.append(self._completion(run, output))
-        return events
+    @property
+    def _scheduler(self) -> Any:
+        """Of the engine core in this process; what it schedules is public to itself alone."""
+        assert self._engine is not None
+        core: Any = self._engine.engine_core
+        return core.engine_core.scheduler
 
-    def _completion(self, run: _Run, output: RequestOutput) -> Completion:
-        request = run.request
-        if request.continuation is not None:
-            samples: tuple[Sample, ...] = (_scored_sample(request, run.scored, output),)
-            prompt_tokens = len(output.prompt_token_ids or ()) - len(run.scored)
-        else:
-            samples = tuple(
-                Sample(
-                    pieces.text,
-                    pieces.finish_reason or "stop",
-                    pieces.tokens,
-                    tuple(pieces.logprobs) if request.logprobs is not None else None,
+    def _enter(self, run: Run) -> Failure | None:
+        """Hand a run's rows to the engine."""
+        assert self._engine is not None
+        if run.request.peers and self._mixtures is not None:
+            run.mixture = self._mixtures.start(run.request.id, len(run.experts))
+        prompt = [*run.prompt, *(() if run.is_forced else run.scored)]
+        for member, expert in enumerate(run.experts):
+            row = run.request.id if run.mixture is None else f"{run.mixture}/{member}"
+            try:
+                self._engine.add_request(
+                    row,
+                    {"prompt_token_ids": prompt},
+                    _sampling_params(run, member),
+                    lora_request=self._adapters.get(expert),
                 )
-                for _, pieces in sorted(run.pieces.items())
-            )
-            prompt_tokens = len(output.prompt_token_ids or ())
-        return Completion(
-            request.id,
-            request.expert,
-            samples,
-            prompt_tokens,
-            generating_s=time.perf_counter() - run.started_s,
-        )
+            except (ValueError, TypeError) as exc:
+                return _refused(run.request, str(exc).splitlines()[0])
+            run.rows.append(row)
+            self._rows[row] = (run, member)
+        return None
+
+    def _drop(self, run: Run) -> None:
+        """Take a run out of the engine, or from those that are held."""
+        assert self._engine is not None
+        if run in self._held:
+            self._held.remove(run)
+        if run.rows:
+            self._engine.abort_request(run.rows)
+        self._forget(run)
+
+    def _forget(self, run: Run) -> None:
+        del self._runs[run.request.id]
+        for row in run.rows:
+            del self._rows[row]
+        if self._mixtures is not None and run.mixture is not None:
+            self._mixtures.end(run.mixture)
 
 
-def _sampling_params(request: Request, *, stream: bool) -> SamplingParams:
+def _mixing(mixtures: Mixtures) -> type[LogitsProcessor]:
+    """A class for vLLM to instantiate, which tells an engine's mixtures of its batch."""
+
+    class Mixing(LogitsProcessor):
+        def __init__(self, *_: Any) -> None:
+            """The configuration and the device are of no interest."""
+
+        def is_argmax_invariant(self) -> bool:
+            return False
+
+        def update_state(self, batch_update: BatchUpdate | None) -> None:
+            if batch_update is not None:
+                mixtures.update(
+                    batch_update.removed,
+                    [Added(i, p.extra_args, tokens) for i, p, _, tokens in batch_update.added],
+                    [Moved(i, j, move.name == "SWAP") for i, j, move in batch_update.moved],
+                )
+
+        def apply(self, logits: Tensor) -> Tensor:
+            return mixtures.apply(logits)
+
+    return Mixing
+
+
+def _sampling_params(run: Run, member: int) -> SamplingParams:
     """The request in vLLM's words; streamed as deltas, otherwise one final output."""
-    kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
+    request = run.request
+    kind = RequestOutputKind.DELTA if run.stream else RequestOutputKind.FINAL_ONLY
+    if run.is_forced:
+        return SamplingParams(
+            temperature=0.0,
+            max_tokens=max(1, len(run.scored)),
+            ignore_eos=True,
+            logprobs=0,
+            output_kind=kind,
+            extra_args=forced_arguments(run.scored),
+        )
     if request.continuation is not None:
         return SamplingParams(
             temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=True, output_kind=kind
@@ -240,36 +278,11 @@ def _sampling_params(request: Request, *, stream: bool) -> SamplingParams:
         top_p=sampling.top_p if sampling.top_p is not None else 1.0,
         max_tokens=sampling.max_tokens,
         stop=list(sampling.stop or ()),
-        seed=sampling.seed,
+        seed=common_seed(request) if request.peers else sampling.seed,
         logprobs=request.logprobs,
         structured_outputs=structured,
         output_kind=kind,
-    )
-
-
-def _token_logprobs(token_ids: Sequence[int], logprobs: Any) -> list[TokenLogprob]:
-    taken: list[TokenLogprob] = []
-    for token_id, alternatives in zip(token_ids, logprobs, strict=False):
-        chosen = alternatives[token_id]
-        top = sorted(alternatives.values(), key=lambda a: a.rank or 0)
-        taken.append(
-            TokenLogprob(
-                chosen.decoded_token or "",
-                float(chosen.logprob),
-                tuple((a.decoded_token or "", float(a.logprob)) for a in top),
-            )
-        )
-    return taken
-
-
-def _scored_sample(request: Request, scored: Sequence[int], output: RequestOutput) -> Sample:
-    """The continuation with the log-probability of each of its tokens."""
-    logprobs = (output.prompt_logprobs or [])[-len(scored) :] if scored else []
-    return Sample(
-        request.continuation or "",
-        "scored",
-        len(scored),
-        tuple(_token_logprobs(scored, logprobs)),
+        extra_args=None if run.mixture is None else row_arguments(run.mixture, member),
     )
 
 

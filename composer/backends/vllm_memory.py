@@ -48,6 +48,8 @@ def vllm_engine_args(spec: EngineSpec, device: str) -> dict[str, Any]:
             "enable_lora": True,
             "max_loras": len(spec.adapters) + spare,
             "max_lora_rank": next((r for r in LORA_RANKS if r >= rank), rank),
+            # A mixture of experts reads each token before it weighs them for the next.
+            "async_scheduling": False,
         }
     return defaults | dict(spec.engine_args)
 
