@@ -12,10 +12,13 @@ from rich.table import Table
 
 from composer.errors import ComposerError, ConfigError
 from composer.suggest import unknown_name
+from eval.answers import answers
 from eval.bench import BENCHES
+from eval.cascade_command import cascade_command
 from eval.console import stdout_console
 from eval.datasets.command import import_outcomes
 from eval.demo import demonstrate
+from eval.judges import judges_command
 from eval.lint import lint
 from eval.replay.command import replay_command
 from eval.replay.pair_command import pair_command
@@ -44,11 +47,14 @@ def bench(
     stdout_console().print(table)
 
 
+app.command("answers")(answers)
 app.command("import")(import_outcomes)
+app.command("judges")(judges_command)
 app.command("lint")(lint)
 app.command("replay")(replay_command)
 app.command("pair")(pair_command)
 app.command("report")(report_command)
+app.command("cascade")(cascade_command)
 
 
 @app.command()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from composer.aggregators.cascade_fit import FittedCascade, fit_cascade
-from composer.aggregators.cascade_heldout import complete_rows, ends, fit_frontier, make_votes
-from composer.aggregators.cascade_search import run_cascade, stage_votes
+from composer.aggregators.cascade.fit import FittedCascade, fit_cascade
+from composer.aggregators.cascade.heldout import complete_rows, ends, fit_frontier, make_votes
+from composer.aggregators.cascade.search import run_cascade, stage_votes
 from composer.experts import ChooseRule
 from composer.outcomes import OutcomeTable
 from composer.protocols import Encoder

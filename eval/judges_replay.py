@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from composer.aggregators import make_aggregator
-from composer.aggregators.judge_calls import judge_calls, rank_and_fuse_calls
+from composer.aggregators.judge.calls import judge_calls, rank_and_fuse_calls
 from composer.aggregators.references import without_thinking
 from composer.errors import ConfigError
 from composer.flow import FlowRun, complete_answer

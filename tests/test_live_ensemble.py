@@ -14,7 +14,7 @@ import pytest_asyncio
 import yaml
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from composer.aggregators.posterior import running_posterior
+from composer.aggregators.ensemble.posterior import running_posterior
 from composer.assembly import compose
 from composer.backends.sources import resolve_model
 from composer.experts import load_experts

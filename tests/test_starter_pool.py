@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from composer.aggregators.synthesis import SynthesisAggregator
+from composer.aggregators.synthesis.synthesis import SynthesisAggregator
 from composer.assembly import compose, default_encoder
 from composer.backends.sources import cache_dir
 from composer.experts import (

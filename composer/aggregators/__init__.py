@@ -10,16 +10,32 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from composer.aggregators.best import BestAggregator
-from composer.aggregators.synthesis import SynthesisAggregator
-from composer.aggregators.vote import VoteAggregator
+from composer.aggregators.cascade.cascade import CascadeAggregator
+from composer.aggregators.ensemble.ensemble import EnsembleAggregator
+from composer.aggregators.judge.judge import JudgeAggregator
+from composer.aggregators.judge.rank_and_fuse import RankAndFuseAggregator
+from composer.aggregators.judge.refine import RefineAggregator
+from composer.aggregators.synthesis.self_moa import SelfMoaAggregator
+from composer.aggregators.synthesis.sequential import SequentialAggregator
+from composer.aggregators.synthesis.synthesis import SynthesisAggregator
+from composer.aggregators.vote import VoteAggregator, read_learned_vote, read_weighted_vote
 from composer.errors import ConfigError
 from composer.protocols import Aggregator
 from composer.suggest import suggest, unknown_name
 
 AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {
     "best": BestAggregator,
+    "cascade": CascadeAggregator,
+    "ensemble": EnsembleAggregator,
+    "judge": JudgeAggregator,
+    "rank-and-fuse": RankAndFuseAggregator,
+    "refine": RefineAggregator,
+    "self-moa": SelfMoaAggregator,
+    "sequential": SequentialAggregator,
     "synthesis": SynthesisAggregator,
     "vote": VoteAggregator,
+    "vote-learned": read_learned_vote,
+    "vote-weighted": read_weighted_vote,
 }
 
 

@@ -28,7 +28,36 @@ class FittedAggregator(Aggregator, Protocol):
         ...
 
 
-FITTED_AGGREGATORS: Mapping[str, Callable[..., Callable[..., FittedAggregator]]] = {}
+def _cascade() -> Callable[..., FittedAggregator]:
+    from composer.aggregators.cascade.fit import fit_cascade
+
+    return fit_cascade
+
+
+def _ensemble() -> Callable[..., FittedAggregator]:
+    from composer.aggregators.ensemble.fit import fit_ensemble
+
+    return fit_ensemble
+
+
+def _learned_vote() -> Callable[..., FittedAggregator]:
+    from composer.aggregators.vote.fitting import fit_learned_vote
+
+    return fit_learned_vote
+
+
+def _weighted_vote() -> Callable[..., FittedAggregator]:
+    from composer.aggregators.vote.fitting import fit_weighted_vote
+
+    return fit_weighted_vote
+
+
+FITTED_AGGREGATORS: Mapping[str, Callable[..., Callable[..., FittedAggregator]]] = {
+    "cascade": _cascade,
+    "vote-learned": _learned_vote,
+    "vote-weighted": _weighted_vote,
+    "ensemble": _ensemble,
+}
 """Gives the function that fits: (table, **settings) -> fitted; what it needs is heavy to import."""
 
 

@@ -71,7 +71,7 @@ def profile(
 
     set_up_logging(verbose)
     with EventLoop() as loop:
-        from composer.aggregators.measured import save_scores
+        from composer.aggregators.synthesis.measured import save_scores
         from composer.experts import load_experts, unset_secrets
         from composer.outcomes import save_table
         from composer.profile import read_cases

@@ -6,8 +6,8 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 
-from composer.aggregators.measured import AggregatorScore
 from composer.aggregators.references import with_references, without_thinking
+from composer.aggregators.synthesis.measured import AggregatorScore
 from composer.answers import completion_answer, same_answer
 from composer.errors import ConfigError
 from composer.profile.asking import Asking

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from composer.aggregators.measured import AggregatorScore, check_free
+from composer.aggregators.synthesis.measured import AggregatorScore, check_free
 from composer.errors import ConfigError
 from composer.experts import Registry
 from composer.outcomes import OutcomeTable

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from composer.aggregators.judge_calls import judge_calls
+from composer.aggregators.judge.calls import judge_calls
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable, RecordedExpert, RecordedQuery, save_table
 from composer.types import Request

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from composer.aggregators.cascade import CascadeAggregator
+from composer.aggregators.cascade.cascade import CascadeAggregator
 from composer.errors import AggregationError
 from composer.flow import FlowRun, complete_answer
 from composer.types import (

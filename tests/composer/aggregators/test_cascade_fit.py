@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from composer.aggregators.cascade import CascadeAggregator
-from composer.aggregators.cascade_fit import FittedCascade, fit_cascade
-from composer.aggregators.cascade_heldout import LEAST_ROWS, make_votes
-from composer.aggregators.cascade_learned import LearnedCascade
-from composer.aggregators.cascade_search import (
+from composer.aggregators.cascade.cascade import CascadeAggregator
+from composer.aggregators.cascade.fit import FittedCascade, fit_cascade
+from composer.aggregators.cascade.heldout import LEAST_ROWS, make_votes
+from composer.aggregators.cascade.learned import LearnedCascade
+from composer.aggregators.cascade.search import (
     NEVER,
     Cascade,
     Votes,
@@ -25,7 +25,7 @@ from composer.aggregators.cascade_search import (
     run_cascade,
     stage_votes,
 )
-from composer.aggregators.cascade_settings import CascadeSettings
+from composer.aggregators.cascade.settings import CascadeSettings
 from composer.aggregators.fitted import fit_aggregator
 from composer.errors import AggregationError, ConfigError
 from composer.flow import FlowRun

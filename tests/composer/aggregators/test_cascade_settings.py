@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from composer.aggregators import make_aggregator
-from composer.aggregators.cascade import CascadeAggregator
+from composer.aggregators.cascade.cascade import CascadeAggregator
 from composer.errors import ConfigError
 from composer.experts import Expert
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from composer.aggregators.confidence import (
+from composer.aggregators.cascade.confidence import (
     SpreadMeasure,
     agreement_confidence,
     answer_tokens,

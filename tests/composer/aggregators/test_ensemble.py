@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from composer.aggregators import make_aggregator
-from composer.aggregators.ensemble import EnsembleAggregator
+from composer.aggregators.ensemble.ensemble import EnsembleAggregator
 from composer.aggregators.saved import save_learned
 from composer.errors import AggregationError, ConfigError
 from composer.experts import Expert

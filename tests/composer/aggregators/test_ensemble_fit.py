@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from composer.aggregators import make_aggregator
-from composer.aggregators.ensemble_fit import BLOCK_BYTES, fit_ensemble
+from composer.aggregators.ensemble.fit import BLOCK_BYTES, fit_ensemble
+from composer.aggregators.ensemble.posterior import cached_prior, domain_posterior
 from composer.aggregators.fitted import fit_aggregator
-from composer.aggregators.posterior import cached_prior, domain_posterior
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable, RecordedExpert, RecordedQuery
 from composer.types import Annotation

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from composer.aggregators import make_aggregator
-from composer.aggregators.judge import JudgeAggregator
+from composer.aggregators.judge.judge import JudgeAggregator
 from composer.entries import Expert, SamplingDefaults
 from composer.errors import AggregationError, ConfigError
 from composer.judge_prompts import PREFERENCE_SCHEMA, SCORE_SCHEMA

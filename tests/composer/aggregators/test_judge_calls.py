@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from composer.aggregators.judge import JudgeAggregator
-from composer.aggregators.judge_calls import (
+from composer.aggregators.judge.calls import (
     judge_calls,
     judgement_calls,
     rank_and_fuse_calls,
     refine_calls,
 )
-from composer.aggregators.rank_and_fuse import RankAndFuseAggregator
-from composer.aggregators.refine import RefineAggregator
+from composer.aggregators.judge.judge import JudgeAggregator
+from composer.aggregators.judge.rank_and_fuse import RankAndFuseAggregator
+from composer.aggregators.judge.refine import RefineAggregator
 from tests.composer.aggregators.saying import run_saying
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from composer.aggregators.judge import JudgeAggregator
-from composer.aggregators.judge_calls import judge_calls
+from composer.aggregators.judge.calls import judge_calls
+from composer.aggregators.judge.judge import JudgeAggregator
 from composer.flow import FlowRun
 from composer.types import Completion, Request, Sample
 from tests.composer.aggregators.conftest import CharacterTools

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.aggregators.posterior import (
+from composer.aggregators.ensemble.posterior import (
     cached_prior,
     domain_posterior,
     largest,

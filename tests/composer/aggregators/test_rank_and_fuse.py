@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from composer.aggregators import make_aggregator
-from composer.aggregators.rank_and_fuse import RankAndFuseAggregator
+from composer.aggregators.judge.rank_and_fuse import RankAndFuseAggregator
 from composer.entries import Expert
 from composer.errors import AggregationError, ConfigError
 from composer.prompts import inject_references

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from composer.aggregators import make_aggregator
-from composer.aggregators.refine import RefineAggregator
+from composer.aggregators.judge.refine import RefineAggregator
 from composer.entries import Expert
 from composer.errors import AggregationError, ConfigError
 from composer.types import Request

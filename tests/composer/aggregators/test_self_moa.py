@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from composer.aggregators.self_moa import SelfMoaAggregator
+from composer.aggregators.synthesis.self_moa import SelfMoaAggregator
 from composer.errors import AggregationError
 from composer.types import Request
 from tests.composer.aggregators.saying import references, run_saying

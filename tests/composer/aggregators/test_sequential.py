@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from composer.aggregators.sequential import SequentialAggregator
+from composer.aggregators.synthesis.sequential import SequentialAggregator
 from composer.errors import AggregationError
 from composer.types import Request
 from tests.composer.aggregators.saying import references, run_saying

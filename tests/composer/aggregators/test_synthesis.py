@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from composer.aggregators.synthesis import SynthesisAggregator
+from composer.aggregators.synthesis.synthesis import SynthesisAggregator
 from composer.errors import AggregationError, ConfigError
 from composer.prompts import inject_references
 from composer.types import Message

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from composer.aggregators.synthesis import SynthesisAggregator
+from composer.aggregators.synthesis.synthesis import SynthesisAggregator
 from composer.errors import AggregationError
 from composer.types import Request
 from tests.composer.aggregators.saying import references, run_saying

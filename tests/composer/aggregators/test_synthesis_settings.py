@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from composer.aggregators import make_aggregator
-from composer.aggregators.measured import (
+from composer.aggregators.saved import NAME, save_learned
+from composer.aggregators.synthesis.measured import (
     AggregatorScore,
     best_measured,
     check_free,
     load_scores,
     save_scores,
 )
-from composer.aggregators.saved import NAME, save_learned
 from composer.entries import Expert
 from composer.errors import ConfigError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.aggregators.tournament import Pair, comparisons, merge_sort, most_comparisons
+from composer.aggregators.judge.tournament import Pair, comparisons, merge_sort, most_comparisons
 
 permutations = st.integers(0, 20).flatmap(lambda n: st.permutations(range(n)))
 

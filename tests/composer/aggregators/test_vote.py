@@ -5,21 +5,24 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from composer.aggregators.vote import VoteAggregator
-from composer.errors import AggregationError
+from composer.errors import AggregationError, ConfigError
+from tests.composer.aggregators.voting import run_one_by_one
 
 if TYPE_CHECKING:
     from tests.composer.aggregators.conftest import Drive
 
 
 def test_the_answer_of_most_experts_wins(drive: Drive) -> None:
-    answer = drive(VoteAggregator(), {"ann": "(A)", "ben": "It is (B)", "cas": "Answer: B"}).answer
+    answer = drive(
+        VoteAggregator(), {"ann": "(A)", "ben": "The answer is (B)", "cas": "Answer: B"}
+    ).answer
 
     assert answer.text == "B"
     assert answer.expert == "ben"
@@ -115,6 +118,98 @@ def test_a_vote_on_texts_gives_the_best_voters_own_words(drive: Drive) -> None:
     assert answer.text == "The  Hague."
     assert answer.expert == "ben"
     assert answer.details["tally"] == {"hague": ("ben", "cas"), "rome": ("ann",)}
+
+
+def test_a_tie_is_no_answer_where_ties_abstain(drive: Drive) -> None:
+    replies = {"ann": "C", "ben": "B", "cas": "B", "dan": "C"}
+
+    with pytest.raises(AggregationError, match="tied: 'C' by ann, dan; 'B' by ben, cas"):
+        drive(VoteAggregator(ties="abstain"), replies, selection=drive.selection(k=4))
+
+
+def test_a_majority_wins_where_ties_abstain(drive: Drive) -> None:
+    replies = {"ann": "C", "ben": "B", "cas": "B"}
+
+    assert drive(VoteAggregator(ties="abstain"), replies).answer.text == "B"
+
+
+def test_the_scores_of_a_majority_are_votes(drive: Drive) -> None:
+    answer = drive(VoteAggregator(), {"ann": "C", "ben": "B", "cas": "B"}).answer
+
+    assert answer.details["scores"] == {"B": 2.0, "C": 1.0}
+    assert answer.details["stopped_early"] is False
+
+
+def test_with_a_quorum_all_choices_are_asked_at_once_and_the_late_are_let_go(drive: Drive) -> None:
+    replies = {"ann": "B", "ben": "C", "cas": "B", "dan": "C"}
+
+    ran = run_one_by_one(VoteAggregator(quorum="exact"), replies, drive)
+
+    assert ran.answer.text == "B"
+    assert ran.answer.asked == ("ann", "ben", "cas")
+    assert ran.answer.saved == ("dan",)
+    assert ran.answer.details["stopped_early"] is True
+    assert ran.answer.details["unanswered"] == ("dan",)
+    assert ran.answer.reason == "2 of 3 votes, without waiting for dan"
+    assert [r.expert for r in ran.requests] == ["ann", "ben", "cas", "dan"]
+
+
+def test_a_lead_of_the_threshold_ends_a_vote(drive: Drive) -> None:
+    replies = dict.fromkeys(drive.ranking, "B")
+
+    ran = run_one_by_one(VoteAggregator(quorum="posterior", threshold=0.3), replies, drive)
+
+    assert ran.answer.asked == ("ann",)
+
+
+def test_with_a_quorum_a_failed_voter_is_not_replaced(drive: Drive) -> None:
+    ran = drive(VoteAggregator(quorum="exact"), {"ann": "A", "ben": "fails", "cas": "A"})
+
+    assert "dan" not in {r.expert for r in ran.requests}
+    assert ran.answer.text == "A"
+
+
+def test_with_a_quorum_a_prompt_too_long_is_a_voter_that_failed(drive: Drive) -> None:
+    replies = dict.fromkeys(drive.ranking, "B")
+
+    ran = drive(VoteAggregator(quorum="exact"), replies, limits={"ann": 5})
+
+    assert [r.expert for r in ran.requests] == ["ben", "cas"]
+    assert ran.answer.details["failed"] == ("ann",)
+
+
+def test_with_a_quorum_nobody_who_answers_is_an_error_that_names_all(drive: Drive) -> None:
+    with pytest.raises(AggregationError) as caught:
+        drive(VoteAggregator(quorum="exact"), {})
+
+    assert all(f"{expert}: it is gone" in str(caught.value) for expert in ("ann", "ben", "cas"))
+
+
+def test_a_tie_that_may_still_be_broken_is_waited_on_where_ties_abstain(drive: Drive) -> None:
+    replies = {"ann": "B", "ben": "C", "cas": "B", "dan": "C"}
+
+    by_rank = run_one_by_one(VoteAggregator(quorum="exact"), replies, drive)
+
+    assert by_rank.answer.asked == ("ann", "ben", "cas")
+    with pytest.raises(AggregationError, match="tied"):
+        run_one_by_one(VoteAggregator(quorum="exact", ties="abstain"), replies, drive)
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ({"quorum": "posterior", "threshold": 0.0}, "set one above 0 and up to 1"),
+        ({"quorum": "posterior", "threshold": 1.1}, "set one above 0 and up to 1"),
+        ({"quorum": "posterior", "threshold": float("nan")}, "set one above 0 and up to 1"),
+        ({"quorum": "exact", "threshold": 0.5}, "set the quorum to 'posterior'"),
+        ({"threshold": 0.5}, "set the quorum to 'posterior'"),
+    ],
+)
+def test_a_threshold_that_cannot_be_is_refused_in_one_line(rules: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as caught:
+        VoteAggregator(**rules)
+
+    assert "\n" not in str(caught.value)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from composer.aggregators.measured import AggregatorScore
 from composer.aggregators.saved import save_learned
+from composer.aggregators.synthesis.measured import AggregatorScore
 from composer.errors import ConfigError
 from composer.profile import Case, Progress
 from composer.profile.aggregating import draw_references

@@ -1,0 +1,1 @@
+"""A cascade: experts from cheap to strong, until one is sure enough."""

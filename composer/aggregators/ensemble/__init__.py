@@ -1,0 +1,1 @@
+"""Experts whose distributions are mixed: over options, or token by token."""

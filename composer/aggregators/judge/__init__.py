@@ -1,0 +1,1 @@
+"""A judge among experts: who picks, ranks or scores what others propose."""

@@ -1,0 +1,1 @@
+"""One expert writes the answer from what others, or it itself, proposed."""
