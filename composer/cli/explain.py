@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from composer.cli.output import qualities
@@ -64,10 +63,18 @@ def show_answer(console: Console, answer: Answer) -> None:
     """How an answer came about: the selection, who said what, and what the aggregator did."""
     if answer.selection is not None:
         show_selection(console, answer.selection, explain=True)
+    for completion in answer.completions:
+        request = completion.request_id.removeprefix(f"{answer.query_id}/")
+        for sample in completion.samples:
+            said = shortened(sample.text, 120)
+            console.print(f"{completion.expert} said to {request}: {said!r}", markup=False)
+    for failure in answer.failures:
+        console.print(f"failed: {failure.expert} ({failure.kind}): {failure.message}", markup=False)
+    console.print(f"aggregator {answer.aggregator}: {answer.reason}", markup=False)
+    for line in _account(answer.details):
+        console.print(f"  {line}", markup=False)
     table = make_table(
-        "request",
         "expert",
-        "said",
         "prompt tokens",
         "tokens",
         "queued s",
@@ -77,29 +84,17 @@ def show_answer(console: Console, answer: Answer) -> None:
         "USD",
     )
     for completion in answer.completions:
-        for i, sample in enumerate(completion.samples):
-            said = escape(shortened(sample.text, 60))
-            if i:
-                table.add_row("", "", said)
-                continue
-            table.add_row(
-                completion.request_id.removeprefix(f"{answer.query_id}/"),
-                completion.expert,
-                said,
-                str(completion.prompt_tokens),
-                str(completion.completion_tokens),
-                f"{completion.queued_s:.2f}",
-                f"{completion.loading_s:.2f}",
-                f"{completion.generating_s:.2f}",
-                completion.runner or "inline",
-                f"{completion.cost_usd:.6f}",
-            )
+        table.add_row(
+            completion.expert,
+            str(completion.prompt_tokens),
+            str(completion.completion_tokens),
+            f"{completion.queued_s:.2f}",
+            f"{completion.loading_s:.2f}",
+            f"{completion.generating_s:.2f}",
+            completion.runner or "inline",
+            f"{completion.cost_usd:.6f}",
+        )
     console.print(table)
-    for failure in answer.failures:
-        console.print(f"failed: {failure.expert} ({failure.kind}): {failure.message}", markup=False)
-    console.print(f"aggregator {answer.aggregator}: {answer.reason}", markup=False)
-    for line in _account(answer.details):
-        console.print(f"  {line}", markup=False)
     saved = f"; saved {', '.join(answer.saved)}" if answer.saved else ""
     console.print(f"asked {', '.join(answer.asked)}{saved}", markup=False)
     console.print(

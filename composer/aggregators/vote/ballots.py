@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,7 +71,13 @@ class Ballots:
         """Whether any answer is known to be right."""
         return bool(self.right.any())
 
-    @property
+    @cached_property
+    def vote_cell(self) -> Ints:
+        """Which weight [V] each vote has: its query's category times m, and its expert."""
+        category = self.category[self.query[self.vote_answer]]
+        return category * len(self.experts) + self.vote_expert
+
+    @cached_property
     def n_unvoted(self) -> Floats:
         """How many options of each query [n] nobody voted for."""
         if self.n_options is None:
@@ -80,8 +87,7 @@ class Ballots:
 
     def scores(self, weights: Weights) -> Floats:
         """What each answer's [N] constant and voters add up to."""
-        category = self.category[self.query[self.vote_answer]]
-        added = weights.experts[category, self.vote_expert]
+        added = weights.experts.ravel()[self.vote_cell]
         summed = np.bincount(self.vote_answer, added, len(self.query))
         return weights.options[self.option] + summed
 

@@ -94,7 +94,7 @@ def elect(
         answers = (tally.winner, *tally.tied)
         tie = "; ".join(f"{answer!r} by {', '.join(tally.voters[answer])}" for answer in answers)
         raise AggregationError(f"the vote is tied: {tie}; set 'ties' to 'rank' to have an answer")
-    return Election(in_order(), tally, () if rules.share is None else unanswered())
+    return Election(in_order(), tally, unanswered())
 
 
 def make_answer(

@@ -26,18 +26,17 @@ class Shrinkage:
     """How accuracies become weights."""
 
     power: float
-    """The weight's size is raised to it; 1: as they are."""
+    """What the sizes of weights are raised to; their sum stays as it is."""
     category: float | None = None
     """Votes at the expert's overall accuracy that a category begins with; None: unused."""
 
 
 def fit_log_odds(ballots: Ballots, shrinkage: Shrinkage) -> Weights:
-    """The weights that accuracies give, on no scale yet."""
+    """The weights that accuracies give, not calibrated yet."""
     s, m = len(ballots.categories), len(ballots.experts)
     n_ways = _n_ways(ballots)
     is_known = ballots.is_known[ballots.vote_answer]
-    answer, expert = ballots.vote_answer[is_known], ballots.vote_expert[is_known]
-    cell = ballots.category[ballots.query[answer]] * m + expert
+    answer, cell = ballots.vote_answer[is_known], ballots.vote_cell[is_known]
     is_right = (ballots.right[answer] > 0).astype(np.float64)
     right = np.bincount(cell, is_right, s * m).reshape(s, m)
     votes = np.bincount(cell, minlength=s * m).reshape(s, m)
@@ -48,8 +47,10 @@ def fit_log_odds(ballots: Ballots, shrinkage: Shrinkage) -> Weights:
     if prior:
         accuracy[1:] = (right[1:] + prior * overall) / (votes[1:] + prior)
     log_odds = np.log(accuracy * n_ways / (1 - accuracy))
-    weights = np.sign(log_odds) * np.abs(log_odds) ** shrinkage.power
-    return Weights(weights, np.zeros(len(ballots.options)))
+    sizes = np.abs(log_odds) ** shrinkage.power
+    # So that no power takes the weights out of reach of a factor that calibrates them.
+    sizes *= np.abs(log_odds).sum() / max(1e-12, sizes.sum())
+    return Weights(np.sign(log_odds) * sizes, np.zeros(len(ballots.options)))
 
 
 def _n_ways(ballots: Ballots) -> int:

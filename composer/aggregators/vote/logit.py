@@ -61,8 +61,6 @@ def make_objective(ballots: Ballots, ridge: Ridge) -> Callable[[Floats], tuple[f
     """
     usable = ballots.take(ballots.is_usable)
     s, m = len(usable.categories), len(usable.experts)
-    query, answer = usable.query, usable.vote_answer
-    vote_cell = usable.category[query[answer]] * m + usable.vote_expert
     strengths = np.repeat(
         [ridge.common, ridge.category or 0.0, ridge.constants or 0.0],
         [m, (s - 1) * m, len(usable.options)],
@@ -74,7 +72,7 @@ def make_objective(ballots: Ballots, ridge: Ridge) -> Callable[[Floats], tuple[f
         scores = usable.scores(_weights(usable, used))
         probability, log_total = usable.posterior(scores)
         residual = probability - usable.right
-        cells = np.bincount(vote_cell, residual[answer], s * m).reshape(s, m)
+        cells = np.bincount(usable.vote_cell, residual[usable.vote_answer], s * m).reshape(s, m)
         constants = np.bincount(usable.option, residual, len(usable.options))
         gradient = np.concatenate([cells.sum(axis=0), cells[1:].ravel(), constants])
         loss = log_total.sum() - usable.right @ scores + strengths @ used**2

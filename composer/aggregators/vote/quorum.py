@@ -65,9 +65,8 @@ def is_decided(
     out could take from it; scores being log-odds, the lead is that of the posterior. A vote takes
     its weight at most: a positive one by being for the other answer, a negative one by being for
     the winner. With a share of 1 the winner is the same, ties included, whatever the unanswered
-    say, abstain from or fail at. (Where all that are out weigh less than 0 it may be found out
-    later than it could, an answer that nobody has given yet being taken for one that costs no
-    vote.)
+    say, abstain from or fail at; only where weights below 0 are out may that be found out later
+    than it could.
 
     Args:
         tally: The votes so far.
@@ -87,9 +86,8 @@ def is_decided(
     reach = rules.share * sum(abs(weighing.weight(expert)) for expert in unanswered)
     last = len(rank)
     ranks_against = [rank[expert] for expert in unanswered if weighing.weight(expert) >= 0]
-    ranks_for = [rank[expert] for expert in unanswered if weighing.weight(expert) < 0]
     winner, *others = tally.voters
-    winner_rank = min(rank[tally.voters[winner][0]], *ranks_for, last)
+    winner_rank = rank[tally.voters[winner][0]]
     new = [b for option, b in weighing.constants.items() if option not in tally.scores]
     rivals = [(max(0, 0, *new), last)]
     rivals += [(tally.scores[other], rank[tally.voters[other][0]]) for other in others]

@@ -23,7 +23,7 @@ class WeightedVoteAggregator:
     `vote-weighted` weighs a vote by the log-odds of its voter's accuracy, `vote-learned` by a
     conditional logit over the options; both by category where it is known. How an expert is asked,
     replaced, and counted is as in `VoteAggregator`. An expert that the weights do not know weighs
-    nothing, and `details` names it: its vote is seen, and decides only where nobody else's does.
+    nothing, not what a mean one would: its vote is told, adds nothing, and `details` names it.
 
     Source: `composer.aggregators.vote.log_odds` and `composer.aggregators.vote.logit`.
     """

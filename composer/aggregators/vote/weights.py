@@ -60,15 +60,14 @@ class VoteWeights:
     def weighing(self, category: str | None, answer_type: AnswerType) -> Weighing:
         """What each vote adds to its answer in this category.
 
-        Constants and the number of options are those of the type that it was fitted on.
+        The number of options is that of the type of answer that it was fitted on.
         """
         variant = self.variant(category)
         weights = variant.weights["" if variant is self.hidden else category or ""]
-        is_same = answer_type == self.answer_type
         return Weighing(
             {expert: round(weight * UNIT) for expert, weight in weights.items()},
-            constants={o: round(b * UNIT) for o, b in variant.constants.items() if is_same},
-            n_options=self.n_options if is_same else None,
+            constants={o: round(b * UNIT) for o, b in variant.constants.items()},
+            n_options=self.n_options if answer_type == self.answer_type else None,
         )
 
     def save(self, folder: Path) -> None:

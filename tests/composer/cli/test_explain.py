@@ -54,10 +54,8 @@ def test_an_explained_answer_says_who_said_what_to_which_request():
 
     text = told(completions=(Completion("q/propose/ada", "ada", samples, 9),))
 
-    first, second = [line for line in text.splitlines() if "(B)" in line or "(C)" in line]
-    assert first.split()[:2] == ["propose/ada", "ada"]
-    assert "It is (B)." in first
-    assert "Or [bold](C)[/bold]?" in second
+    assert "ada said to propose/ada: 'It is (B).'" in text
+    assert "ada said to propose/ada: 'Or [bold](C)[/bold]?'" in text
 
 
 def test_an_explained_answer_gives_the_aggregators_account_line_by_line():
