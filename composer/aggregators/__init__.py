@@ -72,6 +72,10 @@ def make_aggregator(
                 f"aggregator {name!r}: setting {setting!r} cannot be {value!r}: {why}; "
                 f"its settings are {sorted(known)}"
             ) from exc
+    for setting, parameter in known.items():
+        is_required = parameters[parameter].default is inspect.Parameter.empty
+        if is_required and setting not in settings:
+            raise ConfigError(f"aggregator {name!r} needs the setting {setting!r}; add it")
     given = {known[setting]: value for setting, value in settings.items()}
     if folder is not None and isinstance(given.get("from_"), str):
         given["from_"] = str(folder / given["from_"])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from composer.answers import canonical_answer
 from composer.errors import ConfigError
-from composer.outcomes import OutcomeTable
+from composer.outcomes import NOT_EXTRACTED, NOT_RECORDED, OutcomeTable
+from composer.types import AnswerType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,23 +143,28 @@ class Ballots:
         return replace(self, categories=("",), category=np.zeros_like(self.category))
 
 
-def make_ballots(table: OutcomeTable, *, is_closed: bool, n_options: int | None) -> Ballots:
+CLOSED = frozenset[AnswerType]({"choice", "yes_no"})
+"""Types whose options are the same for all queries."""
+
+
+def make_ballots(table: OutcomeTable, answer_type: AnswerType, n_options: int | None) -> Ballots:
     """The votes that a table records.
 
     Args:
         table: Rows and columns in any order.
-        is_closed: Whether all queries have the same options, as letters are.
-        n_options: How many; None: as many as distinct answers were given, where they are closed.
+        answer_type: Answers that are equal in its canonical form are votes for the same option.
+        n_options: How many there are; None: of a type in `CLOSED` as many as distinct ones were
+            given, and of others unknown.
 
     Raises:
-        ConfigError: It records no answers, or which is right is known of none.
+        ConfigError: It records no answers of the type, or which is right is known of none.
     """
-    if table.answers is None or not (table.answers.codes >= 0).any():
+    codes, values = _read_answers(table, answer_type)
+    if not values:
         raise ConfigError(
-            f"{table.name}: records no answers, which a vote learns from; "
-            "write 'answer' in its lines of outcomes"
+            f"{table.name}: records no answers of type {answer_type!r}, which a vote learns from; "
+            "write 'answer' in its lines of outcomes, or set another type"
         )
-    codes, values = table.answers.codes, table.answers.values
     row, column = np.nonzero(codes >= 0)
     score = table.score[row, column]
     keys, answer = np.unique(row * np.int64(len(values)) + codes[row, column], return_inverse=True)
@@ -181,7 +188,7 @@ def make_ballots(table: OutcomeTable, *, is_closed: bool, n_options: int | None)
         experts=table.names,
         categories=categories,
         options=tuple(values[int(code)] for code in given),
-        n_options=(n_options or len(given)) if is_closed else n_options,
+        n_options=(n_options or len(given)) if answer_type in CLOSED else n_options,
         category=number[table.category_codes],
         query=query,
         option=np.searchsorted(given, option),
@@ -193,3 +200,15 @@ def make_ballots(table: OutcomeTable, *, is_closed: bool, n_options: int | None)
     )
     # Where all options were given, the right one cannot be another.
     return replace(ballots, is_usable=is_usable & ((n_right > 0) | (ballots.n_unvoted > 0)))
+
+
+def _read_answers(table: OutcomeTable, answer_type: AnswerType) -> tuple[Ints, tuple[str, ...]]:
+    """The canonical answers, and which of them each cell [n, m] has; below 0: none."""
+    if table.answers is None:
+        return np.full(table.score.shape, NOT_RECORDED, np.int64), ()
+    read = [canonical_answer(value, answer_type) for value in table.answers.values]
+    values = sorted({answer for answer in read if answer is not None})
+    number = {answer: code for code, answer in enumerate(values)}
+    # The two codes below zero stand for themselves: they index from the end.
+    known = [NOT_EXTRACTED if answer is None else number[answer] for answer in read]
+    return np.array([*known, NOT_RECORDED, NOT_EXTRACTED])[table.answers.codes], tuple(values)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from composer.aggregators.vote.ballots import Ballots, make_ballots
+from composer.aggregators.vote.ballots import CLOSED, Ballots, make_ballots
 from composer.aggregators.vote.cross_validation import Candidate, Chosen, choose
 from composer.aggregators.vote.log_odds import Shrinkage, fit_log_odds
 from composer.aggregators.vote.logit import Ridge, fit_logit
@@ -29,9 +29,6 @@ CATEGORY_VOTES = (10.0, 50.0, 200.0)
 COMMON_RIDGE = 3.0
 """A tenfold change of it changes next to nothing where rows are many."""
 CATEGORY_RIDGES = (3.0, 10.0, 30.0, 100.0)
-
-CLOSED = frozenset[AnswerType]({"choice", "yes_no"})
-"""Types whose options are the same for all queries."""
 
 
 def fit_vote(
@@ -66,7 +63,7 @@ def fit_vote(
     # Sums of floats depend on their order: rows and columns always stand in the same one.
     by_id = sorted(range(len(table.queries)), key=lambda row: table.queries[row].id)
     table = table.rows(by_id).with_experts(sorted(table.names))
-    ballots = make_ballots(table, is_closed=answer_type in CLOSED, n_options=n_options)
+    ballots = make_ballots(table, answer_type, n_options)
     folds = [table.folds(N_FOLDS, salt=f"vote {repeat}") for repeat in range(N_REPEATS)]
     for fold in folds:
         if not all(ballots.take(fold != held_out).can_teach for held_out in range(N_FOLDS)):

@@ -1,6 +1,7 @@
 """How much a lead must outweigh of the votes still out: the least that costs no more than allowed.
 
-Source: fitted as the cost of stopping on held-out rows, see `composer.aggregators.vote.quorum`.
+The votes of recorded rows are gone through as `composer.aggregators.vote.quorum` would end them,
+their experts answering one by one in the order in which they are asked.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def run_course(ballots: Ballots, weights: Weights) -> Course:
 
 
 def choose_threshold(held_out: Course, fitted: Course, max_loss: float) -> Stopping:
-    """The lowest threshold that surely loses no more than allowed, and what it brings.
+    """The lowest threshold that loses no more than is allowed, and what it brings.
 
     The loss and one standard error of it must be within `max_loss` on held-out rows, and also under
     the weights that will be used: leads come in few sizes, and these are theirs.

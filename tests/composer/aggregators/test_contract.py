@@ -232,6 +232,11 @@ def test_a_setting_of_another_type_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_a_setting_that_it_cannot_do_without_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match="aggregator 'judge' needs the setting 'by'; add it"):
+        make_aggregator("judge", {})
+
+
 def test_a_misspelt_setting_comes_with_what_was_meant() -> None:
     with pytest.raises(ConfigError, match="did you mean 'answer_type'"):
         make_aggregator("vote", {"answer_typ": "number"})

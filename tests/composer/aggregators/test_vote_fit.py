@@ -15,15 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.aggregators.fitted import fit_aggregator
-from composer.aggregators.vote.ballots import Weights, make_ballots
+from composer.aggregators.vote.ballots import Ballots, make_ballots
 from composer.aggregators.vote.fitting import fit_vote
 from composer.aggregators.vote.log_odds import Shrinkage, fit_log_odds
 from composer.aggregators.vote.logit import Ridge, fit_logit, make_objective
-from composer.aggregators.vote.stopping import Course, choose_threshold, run_course
 from composer.aggregators.vote.weights import load_weights
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable
-from composer.outcomes.table import NOT_RECORDED
 from tests.composer.aggregators.voting import recorded
 
 EVERY_KIND = pytest.mark.parametrize("kind", ["learned", "weighted"])
@@ -46,8 +44,8 @@ def simulated(
     return recorded(rows, names, of)
 
 
-def ballots_of(table: OutcomeTable, n_options: int | None = None) -> Any:
-    return make_ballots(table, is_closed=True, n_options=n_options)
+def ballots_of(table: OutcomeTable, n_options: int | None = None) -> Ballots:
+    return make_ballots(table, "choice", n_options)
 
 
 @given(st.integers(0, 10_000))
@@ -123,95 +121,6 @@ def test_a_rare_category_keeps_to_the_common_weights() -> None:
         common, _, rare = weights.experts
         assert rare == pytest.approx(common, abs=0.2)
         assert not np.array_equal(rare, common)
-
-
-def test_an_answer_is_right_where_a_voter_scored_1() -> None:
-    ballots = ballots_of(recorded([("AAB", "A"), ("BCB", "D"), ("-B-", "B")]))
-
-    assert ballots.is_usable.all()
-    assert ballots.right.tolist() == [1, 0, 0, 0, 1]
-
-
-def test_a_query_whose_right_answer_may_be_any_of_several_does_not_count() -> None:
-    table = recorded([("AAB", "A"), ("BCB", "D"), ("ABC", "A")])
-    score = table.score.copy()
-    score[1, 1] = np.nan
-    score[2, 0] = np.nan
-    table = replace(table, score=score)
-
-    assert ballots_of(table).is_usable.tolist() == [True, False, False]
-
-
-def test_a_right_expert_whose_answer_is_not_recorded_may_have_given_any() -> None:
-    table = recorded([("AAB", "A"), ("ABC", "A")])
-    assert table.answers is not None
-    codes = table.answers.codes.copy()
-    codes[1, 0] = NOT_RECORDED
-    table = replace(table, answers=replace(table.answers, codes=codes))
-
-    assert ballots_of(table).is_usable.tolist() == [True, False]
-
-
-def test_where_all_options_were_given_and_are_wrong_the_query_does_not_count() -> None:
-    ballots = ballots_of(recorded([("AA", "A"), ("AB", "C")], ("ann", "ben")), 2)
-
-    assert ballots.is_usable.tolist() == [True, False]
-
-
-def test_an_option_nobody_has_given_yet_is_a_rival_by_its_constant() -> None:
-    ballots = ballots_of(recorded([("AB", "A")], ("ann", "ben"))).without_categories()
-
-    course = run_course(ballots, Weights(np.array([[2.0, 1.0]]), np.array([0.0, 1.5])))
-
-    assert course.share[0, 0] == 0.5
-
-
-def test_the_lead_is_weighed_against_the_votes_still_out() -> None:
-    ballots = ballots_of(recorded([("AAB", "A"), ("BAA", "A")])).without_categories()
-    weights = Weights(np.array([[2.0, 1.0, 1.5]]), np.zeros(2))
-
-    course = run_course(ballots, weights)
-
-    assert course.share.tolist() == [[2 / 2.5, 0.5 / 1, np.inf], [2 / 2.5, 0.5 / 1, np.inf]]
-    assert course.is_right.tolist() == [[True, True, True], [False, False, True]]
-
-
-def course(shares: list[list[float]], is_right: list[list[bool]]) -> Course:
-    return Course(np.array(shares), np.array(is_right))
-
-
-def test_the_lowest_threshold_within_the_loss_is_chosen() -> None:
-    early = course(
-        [[0.31, np.inf]] * 10 + [[0.11, np.inf]] * 10, [[True, True]] * 10 + [[False, True]] * 10
-    )
-
-    stopping = choose_threshold(early, early, max_loss=0.0)
-
-    assert stopping.threshold == 0.12
-    assert stopping.accuracy == 1.0
-    assert stopping.calls == 0.75
-
-
-def test_a_threshold_must_do_for_the_weights_in_use_too() -> None:
-    careless = course([[0.5, np.inf]] * 4, [[True, True]] * 4)
-    careful = course([[0.5, np.inf]] * 4, [[False, True]] * 4)
-
-    assert choose_threshold(careless, careless, max_loss=0.0).threshold == 0.02
-    assert choose_threshold(careless, careful, max_loss=0.0).threshold == 0.52
-
-
-def test_a_loss_is_allowed_only_with_a_standard_error_to_spare() -> None:
-    half = [[0.5, np.inf]] * 10
-    losing = course(half, [[False, True]] + [[True, True]] * 9)
-
-    assert choose_threshold(losing, losing, max_loss=0.15).threshold == 0.52
-    assert choose_threshold(losing, losing, max_loss=0.2).threshold == 0.02
-
-
-def test_where_every_threshold_loses_too_much_it_is_exact() -> None:
-    losing = course([[0.99999, np.inf]] * 4, [[False, True]] * 4)
-
-    assert choose_threshold(losing, losing, max_loss=0.0).threshold == 1
 
 
 @EVERY_KIND
@@ -293,7 +202,7 @@ def test_an_option_that_is_right_more_often_than_votes_say_has_a_constant(tmp_pa
 def test_a_table_without_answers_cannot_teach() -> None:
     table = replace(simulated(10, (0.8, 0.5)), answers=None)
 
-    with pytest.raises(ConfigError, match=r"records no answers.*write 'answer'"):
+    with pytest.raises(ConfigError, match=r"records no answers of type 'choice'.*write 'answer'"):
         fit_vote(table)
 
 

@@ -56,6 +56,7 @@ def outcome(
 @given(WEIGHTS, CONSTANTS, SAID, ORDERS, TIES)
 @example([1.0, 1.0, 0.5, 0.5, 0.0], {}, ["A", "B", "x", "-", "B"], list(EXPERTS), "rank")
 @example([1.0, 0.5, -1.0, 0.0, 0.0], {}, ["A", "B", "A", "-", "-"], list(EXPERTS), "rank")
+@example([0.0, 1.0, 1.0, 0.0, 0.0], {}, ["C", "B", "C", "-", "-"], [*EXPERTS[1:], "ann"], "rank")
 @example([1.0, 1.0, 0.0, 0.0, 0.0], {}, ["B", "A", "-", "-", "B"], [*EXPERTS[::-1]], "abstain")
 def test_an_exact_quorum_gives_the_full_votes_answer_in_any_order(
     weights: list[float],
