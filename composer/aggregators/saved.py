@@ -41,7 +41,10 @@ def load_learned(folder: Path, kind: str, *, remedy: str | None = None) -> Mappi
         ConfigError: There is none, it is not whole, of another kind, or of a newer program.
     """
     path = folder / NAME
-    remedy = remedy or f"fit it with `composer fit --aggregator {kind} --save {folder}`"
+    remedy = (
+        remedy
+        or f"fit it with `composer fit --aggregator {kind} --outcomes OUTCOMES --save {folder}`"
+    )
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:

@@ -138,7 +138,8 @@ def _read(
     if folder is None:
         raise ConfigError(
             f"aggregator {kind!r}: 'from' names no weights; "
-            f"fit some with `composer fit --aggregator {kind} --save DIR` and set 'from' to DIR"
+            f"fit some with `composer fit --aggregator {kind} --outcomes OUTCOMES --save DIR` "
+            "and set 'from' to DIR"
         )
     weights = load_weights(Path(folder), kind)
     return WeightedVoteAggregator(weights, ties=ties, quorum=quorum, threshold=threshold)

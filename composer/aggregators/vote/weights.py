@@ -82,6 +82,7 @@ def load_weights(folder: Path, kind: Kind) -> VoteWeights:
         ConfigError: It cannot be read, or holds something else than the weights of such a vote.
     """
     learned = load_learned(folder, kind)
+    command = f"composer fit --aggregator {kind} --outcomes OUTCOMES --save {folder}"
     try:
         read = TypeAdapter(VoteWeights).validate_python(learned)
     except ValidationError as exc:
@@ -89,11 +90,10 @@ def load_weights(folder: Path, kind: Kind) -> VoteWeights:
         where = ".".join(map(str, error["loc"]))
         raise ConfigError(
             f"{folder / NAME}: {where!r}: {error['msg'][0].lower() + error['msg'][1:]}; "
-            f"fit it again with `composer fit --aggregator {kind} --save {folder}`"
+            f"fit it again with `{command}`"
         ) from exc
     if "" not in read.hidden.weights:
         raise ConfigError(
-            f"{folder / NAME}: has no weights for a hidden category; "
-            f"fit it again with `composer fit --aggregator {kind} --save {folder}`"
+            f"{folder / NAME}: has no weights for a hidden category; fit it again with `{command}`"
         )
     return read

@@ -30,7 +30,7 @@ def refused(folder: Path) -> str:
         load_learned(folder, "vote-learned")
     message = str(caught.value)
     assert "\n" not in message
-    assert f"composer fit --aggregator vote-learned --save {folder}" in message
+    assert f"composer fit --aggregator vote-learned --outcomes OUTCOMES --save {folder}" in message
     return message
 
 

@@ -165,7 +165,9 @@ def test_weights_that_know_some_of_the_experts_are_taken() -> None:
 
 @pytest.mark.parametrize("name", ["vote-learned", "vote-weighted"])
 def test_a_vote_without_weights_says_how_to_fit_some(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"composer fit --aggregator {name} --save DIR"):
+    with pytest.raises(
+        ConfigError, match=f"composer fit --aggregator {name} --outcomes OUTCOMES --save DIR"
+    ):
         make_aggregator(name, {})
 
 
