@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from composer.aggregators.vote.quorum import Rules, is_decided
+from composer.aggregators.vote.quorum import Rules, Staying, is_decided, lead_share
 from composer.aggregators.vote.tally import UNIT, Tally, Weighing, count
 from composer.answers import completion_answer
 from composer.errors import AggregationError
@@ -103,6 +103,7 @@ def make_answer(
     election: Election,
     weighing: Weighing,
     answer_type: AnswerType,
+    staying: Staying,
 ) -> Answer:
     """The answer of an aggregator of that name, in the words of the winner's heaviest voter."""
     tally, unanswered = election.tally, election.unanswered
@@ -114,8 +115,11 @@ def make_answer(
     reason = f"{len(voters)} of {len(voted)} votes"
     if tally.tied:
         reason += f", tied with {', '.join(map(repr, tally.tied))}: {voters[0]} ranks highest"
+    stays = staying.probability(lead_share(tally, unanswered, weighing))
     if unanswered:
-        reason += f", without waiting for {', '.join(unanswered)}"
+        reason += f", without waiting for {', '.join(unanswered)}: it stays the winner"
+    if stays < 1:
+        reason += f" with a probability of {stays:.2f}"
     details: dict[str, Any] = {
         "answer_type": answer_type,
         "tally": dict(tally.voters),
@@ -123,6 +127,7 @@ def make_answer(
         "abstained": tuple(expert for expert in completions if expert not in voted),
         "failed": tuple(failure.expert for failure in failures),
         "stopped_early": bool(unanswered),
+        "stays": stays,
         "unanswered": unanswered,
     }
     return Answer(

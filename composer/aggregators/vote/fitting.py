@@ -28,6 +28,7 @@ POWERS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0)
 CATEGORY_VOTES = (10.0, 50.0, 200.0)
 COMMON_RIDGE = 3.0
 """A tenfold change of it changes next to nothing where rows are many."""
+CONSTANTS = (None, COMMON_RIDGE)
 CATEGORY_RIDGES = (3.0, 10.0, 30.0, 100.0)
 
 
@@ -139,13 +140,15 @@ def _check(name: str, answer_type: str, n_options: Any, max_loss: Any) -> None:
 def _fit_learned(
     ballots: Ballots, folds: Sequence[Ints], is_closed: bool, max_loss: float
 ) -> tuple[Chosen, Chosen | None]:
-    """Whether options have constants is found without categories, and holds with them."""
-    ridges = [Ridge(COMMON_RIDGE), *([Ridge(COMMON_RIDGE, constants=COMMON_RIDGE)] * is_closed)]
-    hidden = choose(ballots.without_categories(), _learned(ridges), folds, max_loss=max_loss)
+    """Only without categories options may have constants: with them these change nothing."""
+    constants = CONSTANTS if is_closed else CONSTANTS[:1]
+    ridges = [Ridge(COMMON_RIDGE, constants=c) for c in constants]
+    hidden = choose(
+        ballots.without_categories(), _learned(ridges), folds, max_loss=max_loss, sparing=True
+    )
     if len(ballots.categories) == 1:
         return hidden, None
-    constants = hidden.candidate.settings["constants"]
-    ridges = [Ridge(COMMON_RIDGE, category, constants) for category in CATEGORY_RIDGES]
+    ridges = [Ridge(COMMON_RIDGE, category) for category in CATEGORY_RIDGES]
     return hidden, choose(ballots, _learned(ridges), folds, max_loss=max_loss)
 
 
@@ -181,7 +184,8 @@ def _category_weights(ballots: Ballots, chosen: Chosen) -> CategoryWeights:
             for option, b in zip(ballots.options, weights.options, strict=True)
             if b
         },
-        threshold=chosen.stopping.threshold,
+        staying=chosen.stopping.staying,
+        threshold=round(chosen.stopping.threshold, 6),
     )
 
 
@@ -189,6 +193,7 @@ def _measured(chosen: Chosen) -> dict[str, Any]:
     return {
         "accuracy": round(chosen.accuracy, 4),
         "log_loss": round(chosen.log_loss, 4),
+        "calls_exact": round(chosen.exact_calls, 4),
         "threshold": round(chosen.stopping.threshold, 4),
         "accuracy_stopped": round(chosen.stopping.accuracy, 4),
         "calls_stopped": round(chosen.stopping.calls, 4),

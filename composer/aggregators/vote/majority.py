@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from composer.aggregators.vote.election import elect, make_answer
-from composer.aggregators.vote.quorum import Quorum, Ties, make_rules
+from composer.aggregators.vote.quorum import Quorum, Staying, Ties, make_rules
 from composer.aggregators.vote.tally import EQUAL
 from composer.experts import Expert
 from composer.protocols import AggregatorNeed, Flow, Tools
 from composer.types import Answer, AnswerType, Query, Selection
 
-THRESHOLD = 0.5
-"""How much of the votes still out a lead outweighs that is waited on no more."""
+STAYING = Staying(intercept=0.0625, slope=4.7231)
+"""Fitted on equal votes of eight small experts for mmlu_pro's 8,490 train rows."""
+THRESHOLD = 0.9
+"""How likely the winner must be to stay, unless told."""
 
 
 class VoteAggregator:
@@ -48,14 +50,15 @@ class VoteAggregator:
                 is an error.
             quorum: Which votes are not waited for. `exact`: those that cannot change the answer;
                 `posterior`: those that would have to be one-sided to.
-            threshold: For `posterior`: the lead as a share of the votes still out; None:
-                `THRESHOLD`.
+            threshold: For `posterior`: how likely the winner must be to stay; None: `THRESHOLD`.
 
         Raises:
             ConfigError: The threshold is out of range, or nothing reads it.
         """
         self._answer_type: AnswerType = answer_type
-        self._rules = make_rules(self.name, quorum, threshold, ties, default=THRESHOLD)
+        self._rules = make_rules(
+            self.name, quorum, threshold, ties, staying=STAYING, default=THRESHOLD
+        )
 
     def check(self, experts: Mapping[str, Expert], k: int) -> None:
         """See `Aggregator.check`: there is nothing to refuse."""
@@ -66,4 +69,4 @@ class VoteAggregator:
         election = yield from elect(
             query, selection, tools, answer_type=answer_type, weighing=EQUAL, rules=self._rules
         )
-        return make_answer(self.name, query, election, EQUAL, answer_type)
+        return make_answer(self.name, query, election, EQUAL, answer_type, STAYING)

@@ -45,8 +45,8 @@ class WeightedVoteAggregator:
             weights: What was learned.
             ties: See `VoteAggregator`.
             quorum: See `VoteAggregator`.
-            threshold: For `posterior`: the lead as a share of the weights still out; None: the one
-                that was fitted.
+            threshold: For `posterior`: how likely the winner must be to stay; None: as likely as
+                was fitted.
 
         Raises:
             ConfigError: The threshold is out of range, or nothing reads it.
@@ -54,7 +54,14 @@ class WeightedVoteAggregator:
         self.name = weights.kind
         self._weights = weights
         self._hidden, self._known = (
-            make_rules(self.name, quorum, threshold, ties, default=variant.threshold)
+            make_rules(
+                self.name,
+                quorum,
+                threshold,
+                ties,
+                staying=variant.staying,
+                default=variant.threshold,
+            )
             for variant in (weights.hidden, weights.known or weights.hidden)
         )
 
@@ -79,16 +86,16 @@ class WeightedVoteAggregator:
         """See `Aggregator.combine`."""
         answer_type = query.answer_type or self._weights.answer_type
         weighing = self._weights.weighing(query.category, answer_type)
-        is_hidden = self._weights.variant(query.category) is self._weights.hidden
+        variant = self._weights.variant(query.category)
         election = yield from elect(
             query,
             selection,
             tools,
             answer_type=answer_type,
             weighing=weighing,
-            rules=self._hidden if is_hidden else self._known,
+            rules=self._hidden if variant is self._weights.hidden else self._known,
         )
-        answer = make_answer(self.name, query, election, weighing, answer_type)
+        answer = make_answer(self.name, query, election, weighing, answer_type, variant.staying)
         experts = [outcome.expert for outcome in election.outcomes]
         probability = posterior(election.tally, weighing)
         evidence = {

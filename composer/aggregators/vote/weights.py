@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from composer.aggregators.saved import NAME, load_learned, save_learned
+from composer.aggregators.vote.quorum import Staying
 from composer.aggregators.vote.tally import UNIT, Weighing
 from composer.errors import ConfigError
 from composer.types import AnswerType
 
 Kind = Literal["vote-weighted", "vote-learned"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,10 @@ class CategoryWeights:
     """Category -> expert -> log-odds that its vote adds; "" where the category is not known."""
     constants: Mapping[str, Number]
     """Option -> what it has before a vote for it is counted; 0 where it is not named."""
-    threshold: Share
-    """How much of the weights still out a lead outweighs that is sure enough."""
+    staying: Staying
+    """How likely a winner stays while votes are out."""
+    threshold: Probability
+    """The probability that is sure enough."""
 
 
 @dataclass(frozen=True, slots=True)

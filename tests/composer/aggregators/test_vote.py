@@ -150,16 +150,17 @@ def test_with_a_quorum_all_choices_are_asked_at_once_and_the_late_are_let_go(dri
     assert ran.answer.saved == ("dan",)
     assert ran.answer.details["stopped_early"] is True
     assert ran.answer.details["unanswered"] == ("dan",)
-    assert ran.answer.reason == "2 of 3 votes, without waiting for dan"
+    assert ran.answer.reason == ("2 of 3 votes, without waiting for dan: it stays the winner")
     assert [r.expert for r in ran.requests] == ["ann", "ben", "cas", "dan"]
 
 
-def test_a_lead_of_the_threshold_ends_a_vote(drive: Drive) -> None:
+def test_a_winner_that_is_likely_enough_to_stay_ends_a_vote(drive: Drive) -> None:
     replies = dict.fromkeys(drive.ranking, "B")
 
-    ran = run_one_by_one(VoteAggregator(quorum="posterior", threshold=0.3), replies, drive)
+    ran = run_one_by_one(VoteAggregator(quorum="posterior", threshold=0.8), replies, drive)
 
     assert ran.answer.asked == ("ann",)
+    assert ran.answer.reason.endswith("it stays the winner with a probability of 0.84")
 
 
 def test_with_a_quorum_a_failed_voter_is_not_replaced(drive: Drive) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.aggregators.fitted import fit_aggregator
-from composer.aggregators.vote.ballots import Ballots, make_ballots
+from composer.aggregators.vote.ballots import Ballots, Weights, make_ballots
+from composer.aggregators.vote.cross_validation import Candidate, choose
 from composer.aggregators.vote.fitting import fit_vote
 from composer.aggregators.vote.log_odds import Shrinkage, fit_log_odds
 from composer.aggregators.vote.logit import Ridge, fit_logit, make_objective
@@ -91,6 +92,27 @@ def test_a_power_keeps_the_sign_of_a_weight() -> None:
     assert abs(squared).sum() == pytest.approx(abs(plain).sum())
 
 
+def weighing(ballots: Ballots, *weights: float) -> Weights:
+    return Weights(np.array([weights]), np.zeros(len(ballots.options)))
+
+
+def test_candidates_that_are_equally_right_are_told_apart_by_the_votes_they_need() -> None:
+    table = recorded([("ABC", "A"), ("BCA", "B"), ("CAB", "A")] * 20)
+    ballots = ballots_of(table).without_categories()
+    candidates = [
+        Candidate({"second": 1.5}, lambda b: weighing(b, 2.0, 1.5, 0.6)),
+        Candidate({"second": 0.3}, lambda b: weighing(b, 2.0, 0.3, 0.3)),
+    ]
+    folds = [table.folds(5)]
+
+    first = choose(ballots, candidates, folds, max_loss=0.0)
+    sparing = choose(ballots, candidates, folds, max_loss=0.0, sparing=True)
+
+    assert first.accuracy == sparing.accuracy
+    assert (first.candidate, first.exact_calls) == (candidates[0], 1)
+    assert (sparing.candidate, sparing.exact_calls) == (candidates[1], pytest.approx(1 / 3))
+
+
 def test_an_echo_gets_little_weight_of_the_logit_and_all_of_its_accuracy() -> None:
     table = simulated(2000, (0.6, 0.7))
     assert table.answers is not None
@@ -117,7 +139,10 @@ def test_a_rare_category_keeps_to_the_common_weights() -> None:
     ))  # fmt: skip
     ballots = ballots_of(table)
 
-    for weights in (fit_logit(ballots, Ridge(3.0, 10.0)), fit_log_odds(ballots, Shrinkage(1, 50))):
+    for weights in (
+        fit_logit(ballots, Ridge(3.0, 10.0)),
+        fit_log_odds(ballots, Shrinkage(1, 50)),
+    ):
         common, _, rare = weights.experts
         assert rare == pytest.approx(common, abs=0.2)
         assert not np.array_equal(rare, common)
@@ -191,12 +216,12 @@ def test_open_answers_have_no_constants_and_no_number_of_options(tmp_path: Path)
 
 def test_an_option_that_is_right_more_often_than_votes_say_has_a_constant(tmp_path: Path) -> None:
     rng = random.Random(0)
-    rows = [(rng.choice(("AB", "BA")), rng.choice("AAAAB")) for _ in range(100)]
+    rows = [(rng.choice(("AB", "BA")), rng.choice("BBBBA")) for _ in range(100)]
 
     fit_vote(recorded(rows, ("ann", "ben"))).save(tmp_path)
     constants = load_weights(tmp_path, "vote-learned").hidden.constants
 
-    assert constants["A"] > constants["B"]
+    assert constants["B"] > constants["A"]
 
 
 def test_a_table_without_answers_cannot_teach() -> None:

@@ -8,7 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from composer.aggregators.vote import WeightedVoteAggregator
-from composer.aggregators.vote.quorum import Quorum, Rules, Ties, is_decided
+from composer.aggregators.vote.quorum import Quorum, Rules, Staying, Ties, is_decided, lead_share
 from composer.aggregators.vote.tally import UNIT, Weighing, count
 from composer.aggregators.vote.weights import CategoryWeights, VoteWeights
 from composer.errors import AggregationError
@@ -29,7 +29,7 @@ TIES = st.sampled_from(["rank", "abstain"])
 
 def learned(weights: list[float], constants: dict[str, float]) -> VoteWeights:
     by_expert: dict[str, float] = dict(zip(EXPERTS, weights, strict=True))
-    hidden = CategoryWeights({"": by_expert}, constants, threshold=0.5)
+    hidden = CategoryWeights({"": by_expert}, constants, Staying(0.0, 4.0), threshold=0.9)
     return VoteWeights("vote-learned", "choice", 10, hidden, None, {}, {})
 
 
@@ -129,3 +129,35 @@ def test_an_option_nobody_has_given_yet_may_still_win_by_its_constant() -> None:
 
     assert not is_decided(tally, ["ben"], weighing, rank=RANK, rules=Rules(1.0, "rank"))
     assert is_decided(tally, ["ben"], Weighing(weighing.weights), rank=RANK, rules=Rules(1, "rank"))
+
+
+@given(st.floats(-3, 3), st.floats(0.01, 20), st.floats(0.01, 1))
+def test_a_winner_is_as_likely_to_stay_as_the_least_lead_for_it_says(
+    intercept: float, slope: float, probability: float
+) -> None:
+    staying = Staying(intercept, slope)
+
+    share = staying.share(probability)
+
+    assert 0 <= share <= 1
+    assert staying.probability(share) >= probability - 1e-9
+    assert share == 0 or staying.probability(share * 0.99 - 1e-6) < probability
+
+
+def test_a_lead_is_a_share_of_the_weights_still_out() -> None:
+    weighing = Weighing({"ann": 3 * UNIT, "ben": UNIT, "cas": 4 * UNIT})
+    tally = count({"ann": "A", "ben": "B"}, weighing)
+
+    assert lead_share(tally, ["cas"], weighing) == 0.5
+    assert lead_share(tally, [], weighing) == float("inf")
+
+
+def test_an_answer_says_how_likely_it_stays() -> None:
+    drive = Drive(ranking=EXPERTS, k=5)
+    vote = WeightedVoteAggregator(learned([2.0, 1.0, 1.0, 1.0, 1.0], {}), quorum="posterior")
+
+    answer = run_one_by_one(vote, dict.fromkeys(EXPERTS, "(B)"), drive).answer
+
+    assert answer.asked == ("ann", "ben")
+    assert answer.details["stays"] == 1
+    assert answer.reason.startswith("2 of 2 votes, without waiting for cas, dan, eve: it stays")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from composer.aggregators.vote.ballots import Ballots, Weights, make_ballots
-from composer.aggregators.vote.stopping import Course, choose_threshold, run_course
+from composer.aggregators.vote.stopping import Course, choose_threshold, fit_staying, run_course
 from composer.outcomes import OutcomeTable
 from composer.outcomes.table import NOT_RECORDED
 from tests.composer.aggregators.voting import recorded
@@ -81,7 +82,31 @@ def test_the_lead_is_weighed_against_the_votes_still_out() -> None:
 
 
 def course(shares: list[list[float]], is_right: list[list[bool]]) -> Course:
-    return Course(np.array(shares), np.array(is_right))
+    """Where the last winner is right: then the right ones, and only these, stay."""
+    return Course(np.array(shares), np.array(is_right), np.array(is_right))
+
+
+def least_lead(held_out: Course, fitted: Course, max_loss: float) -> float:
+    """The lead that the threshold is the probability of."""
+    stopping = choose_threshold(held_out, fitted, max_loss)
+    return round(stopping.staying.share(stopping.threshold), 6)
+
+
+def test_the_larger_the_lead_the_likelier_it_stays() -> None:
+    rng = np.random.default_rng(0)
+    leads = rng.uniform(0, 1, (4000, 1))
+    stays = rng.uniform(size=leads.shape) < 1 / (1 + np.exp(-(3 * leads - 1)))
+
+    staying = fit_staying(Course(leads, stays, stays))
+
+    assert staying.intercept == pytest.approx(-1, abs=0.2)
+    assert staying.slope == pytest.approx(3, abs=0.3)
+
+
+def test_winners_that_no_lead_keeps_have_a_curve_that_still_rises() -> None:
+    leads = np.linspace(0, 0.9, 50)[:, None]
+
+    assert fit_staying(Course(leads, leads < 0.5, leads < 0.5)).slope > 0
 
 
 def test_the_lowest_threshold_within_the_loss_is_chosen() -> None:
@@ -91,7 +116,7 @@ def test_the_lowest_threshold_within_the_loss_is_chosen() -> None:
 
     stopping = choose_threshold(early, early, max_loss=0.0)
 
-    assert stopping.threshold == 0.12
+    assert stopping.staying.share(stopping.threshold) == pytest.approx(0.12)
     assert stopping.accuracy == 1.0
     assert stopping.calls == 0.75
 
@@ -100,16 +125,16 @@ def test_a_threshold_must_do_for_the_weights_in_use_too() -> None:
     careless = course([[0.5, np.inf]] * 4, [[True, True]] * 4)
     careful = course([[0.5, np.inf]] * 4, [[False, True]] * 4)
 
-    assert choose_threshold(careless, careless, max_loss=0.0).threshold == 0.02
-    assert choose_threshold(careless, careful, max_loss=0.0).threshold == 0.52
+    assert least_lead(careless, careless, 0.0) == 0.02
+    assert least_lead(careless, careful, 0.0) == 0.52
 
 
 def test_a_loss_is_allowed_only_with_a_standard_error_to_spare() -> None:
     half = [[0.5, np.inf]] * 10
     losing = course(half, [[False, True]] + [[True, True]] * 9)
 
-    assert choose_threshold(losing, losing, max_loss=0.15).threshold == 0.52
-    assert choose_threshold(losing, losing, max_loss=0.2).threshold == 0.02
+    assert least_lead(losing, losing, 0.15) == 0.52
+    assert least_lead(losing, losing, 0.2) == 0.02
 
 
 def test_where_every_threshold_loses_too_much_it_is_exact() -> None:

@@ -13,6 +13,7 @@ import pytest
 from composer.aggregators import make_aggregator
 from composer.aggregators.saved import NAME
 from composer.aggregators.vote import WeightedVoteAggregator, read_learned_vote
+from composer.aggregators.vote.quorum import Staying
 from composer.aggregators.vote.weights import CategoryWeights, VoteWeights, load_weights
 from composer.errors import ConfigError
 from composer.experts import Expert
@@ -30,6 +31,11 @@ def pool(*names: str) -> dict[str, Expert]:
         name: Expert.model_validate({"name": name, "engine": "scripted", "source": "somewhere"})
         for name in names
     }
+
+
+def variant(weights: Any, threshold: float, slope: float) -> dict[str, Any]:
+    staying = {"intercept": 0.0, "slope": slope}
+    return {"weights": weights, "constants": {}, "staying": staying, "threshold": threshold}
 
 
 def test_the_heaviest_answer_wins_whatever_most_say(drive: Drive) -> None:
@@ -182,8 +188,9 @@ def test_weights_of_the_other_kind_are_refused() -> None:
         ("hidden", None, "'hidden'"),
         ("n_options", "many", "'n_options'"),
         ("answer_type", "letters", "'answer_type'"),
-        ("hidden", {"weights": {}, "constants": {}, "threshold": 0.5}, "no weights for a hidden"),
-        ("hidden", {"weights": {"": {}}, "constants": {}, "threshold": 0}, "'hidden.threshold'"),
+        ("hidden", variant({}, 0.5, 4.0), "no weights for a hidden"),
+        ("hidden", variant({"": {}}, 0, 4.0), "'hidden.threshold'"),
+        ("hidden", variant({"": {}}, 0.5, 0), "'hidden.staying.slope'"),
     ],
 )
 def test_saved_weights_that_are_not_whole_are_refused_in_one_line(
@@ -209,8 +216,8 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
-    hidden = CategoryWeights({"": {"ann": 1.5, "ben": -0.25}}, {"A": 0.125}, 0.5)
-    known = CategoryWeights({"algebra": {"ann": 2.0, "ben": 1.0}}, {}, 0.75)
+    hidden = CategoryWeights({"": {"ann": 1.5, "ben": -0.25}}, {"A": 0.125}, Staying(-1, 4), 0.5)
+    known = CategoryWeights({"algebra": {"ann": 2.0, "ben": 1.0}}, {}, Staying(0, 2), 0.75)
     weights = VoteWeights("vote-weighted", "choice", None, hidden, known, {"a": 1}, {"b": 2})
 
     WeightedVoteAggregator(weights).save(tmp_path)
