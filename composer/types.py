@@ -91,6 +91,11 @@ class Request:
     peers: tuple[str, ...] = ()
     """Other experts of the group that one engine holds."""
     mix: Literal["attend", "average"] | None = None
+    weights: tuple[float, ...] = ()
+    """What `expert`, then each of `peers`, counts before an average's first token; 0: nothing.
+
+    Only ratios matter. Empty: all alike.
+    """
     final: bool = False
     """The text is the answer in the making, and is streamed."""
     purpose: Purpose = "propose"

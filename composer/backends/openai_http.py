@@ -129,7 +129,7 @@ class OpenAIBackend:
     async def _serve(
         self, endpoint: Endpoint, request: Request, hand_out: HandOut, *, stream: bool
     ) -> Completion | Failure:
-        if request.continuation is not None or request.peers:
+        if request.continuation is not None or request.peers or request.weights:
             wish = "score a given text" if request.continuation is not None else "mix experts"
             return Failure(
                 request.id,

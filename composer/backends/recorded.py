@@ -188,7 +188,7 @@ def _wish_beyond_text(request: Request) -> str | None:
         "score of a given text": request.continuation is not None,
         "log-probabilities": request.logprobs is not None,
         "text after a schema": request.schema is not None,
-        "mix with peers": bool(request.peers),
+        "mix with peers": bool(request.peers or request.weights),
         "words for another purpose than to propose": request.purpose != "propose",
     }
     return next((wish for wish, is_asked in wishes.items() if is_asked), None)

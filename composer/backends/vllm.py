@@ -28,6 +28,7 @@ from composer.backends.vllm_groups import (
     can_mix,
     common_seed,
     fits_one_step,
+    log_weights,
     out_of_step,
     too_long_together,
     unmixable,
@@ -120,7 +121,7 @@ class _Engine:
     def add(self, request: Request, *, stream: bool) -> Failure | None:
         """See `SteppedEngine.add`; a group enters in a later step, when there is room for all."""
         assert self._engine is not None
-        if request.peers:
+        if request.peers or request.weights:
             experts = None if self._mixtures is None else self._experts
             if (reason := unmixable(request, experts)) is not None:
                 return _refused(request, reason)
@@ -195,7 +196,7 @@ class _Engine:
         """Hand a run's rows to the engine."""
         assert self._engine is not None
         if run.request.peers and self._mixtures is not None:
-            run.mixture = self._mixtures.start(run.request.id, len(run.experts))
+            run.mixture = self._mixtures.start(run.request.id, log_weights(run.request))
         prompt = [*run.prompt, *(() if run.is_forced else run.scored)]
         for member, expert in enumerate(run.experts):
             row = run.request.id if run.mixture is None else f"{run.mixture}/{member}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,14 @@ def can_mix(spec: EngineSpec, engine_args: Mapping[str, Any]) -> bool:
 
 
 def unmixable(request: Request, experts: Sequence[str] | None) -> str | None:
-    """Why an engine cannot do what a request with peers asks; None: it can.
+    """Why an engine cannot do what a request with peers or weights asks; None: it can.
 
     Args:
-        request: Has peers.
+        request: Has peers or weights.
         experts: Of the engine; None: it mixes none.
     """
+    if not request.peers:
+        return "its weights are those of a mixture, and it has no peers; name them, or no weights"
     if experts is None:
         return "its engine holds no adapters, or decodes by speculation, and so mixes no experts"
     strangers = [peer for peer in request.peers if peer not in experts]
@@ -36,7 +39,28 @@ def unmixable(request: Request, experts: Sequence[str] | None) -> str | None:
         return "vLLM mixes experts by the average of their next tokens; ask for mix 'average'"
     if request.sampling.n not in (None, 1):
         return "a mixture writes one text; set n to 1"
+    return _unusable(request.weights, 1 + len(request.peers)) if request.weights else None
+
+
+def _unusable(weights: Sequence[float], n_experts: int) -> str | None:
+    """Why a mixture cannot begin with these weights."""
+    if len(weights) != n_experts:
+        return f"{len(weights)} weights are not for {n_experts} experts; give each one, or none"
+    wrong = next((w for w in weights if not (math.isfinite(w) and w >= 0)), None)
+    if wrong is not None:
+        return f"{wrong} cannot be the weight of an expert; give finite weights of 0 or more"
+    if not any(weights):
+        return "no expert of the mixture has any weight; give one of them a weight above 0"
     return None
+
+
+def log_weights(request: Request) -> tuple[float, ...]:
+    """The log of what each expert of a group counts at first, of shares that sum to 1; 0: -inf."""
+    weights = request.weights or (1.0,) * (1 + len(request.peers))
+    logs = [math.log(weight) if weight else -math.inf for weight in weights]
+    top = max(logs)
+    log_total = top + math.log(math.fsum(math.exp(log - top) for log in logs))
+    return tuple(log - log_total for log in logs)
 
 
 def common_seed(request: Request) -> int:

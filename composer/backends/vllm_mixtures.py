@@ -3,11 +3,11 @@
 A request with peers is one row of vLLM's batch for each expert, with the same prompt. After every
 forward pass the rows' distributions are replaced by
 
-    p(x_t | x_<t) = sum_j w_j p_j(x_t | x_<t),     w_j ~= prod_{i<t} p_j(x_i | x_<i)
+    p(x_t | x_<t) = sum_j w_j p_j(x_t | x_<t),     w_j ~= prior_j * prod_{i<t} p_j(x_i | x_<i)
 
 so all of them draw the same token, greedily or by the same seed, and stop together. The weights
-begin equal and are the posterior given the tokens drawn so far; temperature and top_p apply to the
-mixture.
+begin as the request's and are the posterior given the tokens drawn so far; temperature and top_p
+apply to the mixture.
 
 This needs all rows in every step. So a group enters the engine when it fits into one step with all
 that is there already; after that the scheduler gives each running row its token in each step. What
@@ -22,7 +22,8 @@ scores one: vLLM's log-probabilities of a prompt are wrong there, or fail (vllm-
 Nothing here imports vllm or torch; tensors are handed in.
 
 Source: Li et al., "Branch-Train-Merge" (arXiv 2208.03306), sections 2 and 3. Deviations: the
-posterior is over generated tokens alone; the prior is uniform; no expert is left out.
+posterior is over generated tokens alone, as what the prompt tells of the experts is for whoever
+gives the weights; an expert of weight 0 is computed with the others, and never counts.
 """
 
 from __future__ import annotations
@@ -81,19 +82,19 @@ class _Row:
 class _Mixture:
     """One group in progress."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, log_weights: Sequence[float]) -> None:
+        self._log_weights = tuple(log_weights)
         self._n_tokens = 0
         self._logprobs: Tensor | None = None
         """Of the last step, [size, vocabulary]."""
         self._sums: Tensor | None = None
-        """Of the tokens drawn so far, [size]."""
+        """Of the weight at first and the tokens drawn so far, [size]."""
 
     def is_in_step(self, rows: Sequence[_Row]) -> bool:
         """Whether all rows are there, and all have drawn what was mixed last."""
         tokens = rows[0].tokens
         return (
-            len(rows) == self.size
+            len(rows) == len(self._log_weights)
             and len(tokens) == self._n_tokens
             and all(row.tokens == tokens for row in rows)
         )
@@ -107,7 +108,7 @@ class _Mixture:
         """
         logprobs = logits.float().log_softmax(dim=-1)
         if self._logprobs is None or self._sums is None or token is None:
-            self._sums = logprobs.new_zeros(self.size)
+            self._sums = logprobs.new_tensor(self._log_weights)
         else:
             self._sums = self._sums + self._logprobs[:, token]
         self._logprobs = logprobs
@@ -125,11 +126,16 @@ class Mixtures:
         self._broken: list[str] = []
         self._n_started = 0
 
-    def start(self, request_id: RequestId, size: int) -> str:
-        """Expect a group, whose rows come with the updates, and name it as never before."""
+    def start(self, request_id: RequestId, log_weights: Sequence[float]) -> str:
+        """Expect a group, whose rows come with the updates, and name it as never before.
+
+        Args:
+            request_id: Of the group.
+            log_weights: Of its experts before the first token, in their order; one is finite.
+        """
         self._n_started += 1
         name = f"{request_id}#{self._n_started}"
-        self._mixtures[name] = _Mixture(size)
+        self._mixtures[name] = _Mixture(log_weights)
         return name
 
     def end(self, name: str) -> None:

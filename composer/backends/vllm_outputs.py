@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from composer.backends.vllm_groups import log_weights
 from composer.types import Completion, Delta, Request, Sample, TokenLogprob
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Run:
                 for _, pieces in sorted(self._pieces.items())
             )
         if self.request.peers:
-            samples = mixture_samples(samples)
+            samples = mixture_samples(samples, log_weights(self.request))
         return Completion(
             self.request.id,
             self.request.expert,
@@ -115,26 +116,29 @@ class _Pieces:
         self.finish_reason: str | None = None
 
 
-def mixture_samples(members: Sequence[Sample]) -> tuple[Sample, ...]:
+def mixture_samples(members: Sequence[Sample], log_weights: Sequence[float]) -> tuple[Sample, ...]:
     """The text of a group, and after it the same text as each of its experts scored it.
 
     Tokens are counted once for each expert; those of the first are the text's own.
 
     Args:
         members: The text with each expert's log-probabilities, if they were asked for.
+        log_weights: Of the experts before the first token, of shares that sum to 1.
     """
     first = members[0]
     logprobs = None
     if first.logprobs is not None:
-        logprobs = _mixed_logprobs([member.logprobs or () for member in members])
+        logprobs = _mixed_logprobs([member.logprobs or () for member in members], log_weights)
     text = Sample(first.text, first.finish_reason, first.completion_tokens, logprobs)
     scored = [Sample(m.text, "scored", m.completion_tokens, m.logprobs) for m in members]
     return (text, replace(scored[0], completion_tokens=0), *scored[1:])
 
 
-def _mixed_logprobs(members: Sequence[Sequence[TokenLogprob]]) -> tuple[TokenLogprob, ...]:
+def _mixed_logprobs(
+    members: Sequence[Sequence[TokenLogprob]], log_weights: Sequence[float]
+) -> tuple[TokenLogprob, ...]:
     """Of the mixture whose weights are the posterior so far: p(x_1..t) / p(x_1..t-1)."""
-    sums, before = [0.0] * len(members), math.log(len(members))
+    sums, before = list(log_weights), 0.0
     mixed: list[TokenLogprob] = []
     for tokens in zip(*members, strict=True):
         sums = [total + token.logprob for total, token in zip(sums, tokens, strict=True)]

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from composer.aggregators.ensemble.posterior import domain_posterior, mixture, normalised, softmax
+from composer.aggregators.ensemble.reading import log_likelihood, read_query, score_answer
 from composer.answers import completion_answer
 from composer.errors import AggregationError
 from composer.flow import ask_many, describe_failures
-from composer.prompts import BEFORE_QUERY
 from composer.protocols import Flow, Tools
 from composer.types import (
     Answer,
@@ -19,7 +19,6 @@ from composer.types import (
     Outcome,
     Query,
     Request,
-    Sampling,
 )
 
 OWN_WORDS: frozenset[AnswerType] = frozenset({"text", "json", "code"})
@@ -121,13 +120,13 @@ class AnswerLevel:
         self, query: Query, options: Sequence[_Option], prior: Prior, tools: Tools
     ) -> Flow[_Scores]:
         requests = [
-            _scoring(f"{query.id}/judge/{expert}/{i}", expert, query, option.text)
+            score_answer(query, expert, option.text, i)
             for expert in prior
             for i, option in enumerate(options, start=1)
         ]
         if self.tau and query.text:
-            requests += [_reading(f"{query.id}/annotate/{e}", e, query.text) for e in prior]
-        said = [_log_likelihood(outcome) for outcome in (yield from ask_many(requests, tools))]
+            requests += [read_query(query, expert) for expert in prior]
+        said = [log_likelihood(outcome) for outcome in (yield from ask_many(requests, tools))]
         failures = tuple(s for s in said if isinstance(s, Failure))
         left_out = {failure.expert for failure in failures}
         nats: dict[str, list[float]] = {e: [] for e in prior if e not in left_out}
@@ -170,43 +169,6 @@ def _read(
         for answer, of in proposers.items()
     )
     return tuple(options), tuple(silent)
-
-
-def _scoring(request_id: str, expert: str, query: Query, text: str) -> Request:
-    sampling = Sampling(max_tokens=1, n=1)
-    return Request(
-        request_id,
-        expert,
-        query.messages,
-        sampling,
-        logprobs=0,
-        continuation=text,
-        purpose="judge",
-    )
-
-
-def _reading(request_id: str, expert: str, text: str) -> Request:
-    sampling = Sampling(max_tokens=1, n=1)
-    return Request(
-        request_id,
-        expert,
-        BEFORE_QUERY,
-        sampling,
-        logprobs=0,
-        continuation=text,
-        purpose="annotate",
-    )
-
-
-def _log_likelihood(outcome: Outcome) -> float | Failure:
-    """Of the whole continuation, in nats."""
-    if isinstance(outcome, Failure):
-        return outcome
-    logprobs = outcome.samples[0].logprobs
-    if not logprobs:
-        reason = "it gave no log-probabilities"
-        return Failure(outcome.request_id, outcome.expert, "bad_output", reason)
-    return sum(token.logprob for token in logprobs)
 
 
 def _author(option: _Option, number: int, scores: _Scores) -> tuple[str, str]:

@@ -31,7 +31,12 @@ class EnsembleAggregator:
     Level `answer`, for experts of any vocabularies: each scores the same few answers, and their
     distributions over these are averaged. Level `token`, for experts that one engine holds (a base
     and its LoRA experts): they write one text, each token drawn from the average of their
-    distributions, weighed anew after every token. `details["level"]` says which one ran.
+    distributions, weighed anew after every token. `details["level"]` says which one ran. Both
+    begin with the prior, and both let the query's text count where `tau` says so.
+
+    Nothing is kept from one query to the next. So the source's updating prior, which moves with
+    each text, is a fitted one here: `fit_ensemble` runs it over recorded queries and keeps its
+    last value.
 
     Source: see the module `posterior`. Deviations are said with each level.
     """
@@ -53,21 +58,21 @@ class EnsembleAggregator:
         """Store the settings.
 
         Args:
-            level: `auto` is `token` where one engine holds all experts chosen and no setting of
-                the level `answer` is given, else `answer`.
+            level: `auto` is `token` where one engine holds all experts chosen and no options are
+                given, else `answer`.
             answer_type: How answers are read from what experts propose (level answer), unless the
                 query says.
             options: The answers to score; None: those that the experts propose (level answer).
             prior: What each expert counts before it has read anything; None: all alike. Only
-                ratios matter (level answer).
-            from_: Folder of a fitted prior, instead of `prior` (level answer).
+                ratios matter.
+            from_: Folder of a fitted prior, instead of `prior`.
             tau: How much of the log-likelihood of the query's text counts, 0 to 1; at 0 nobody is
-                asked for it (level answer).
+                asked for it. Tokens of the answer (level token) count in full.
             top_k: How many of the chosen experts count, those of the largest prior; None: all.
 
         Raises:
-            ConfigError: A setting is out of its range or of the other level, or there is no
-                fitted prior in the folder.
+            ConfigError: A setting is out of its range, options are given for level `token`, or
+                there is no fitted prior in the folder.
         """
         if options is not None and (len(set(options)) < 2 or not all(o.strip() for o in options)):
             raise ConfigError(
@@ -79,11 +84,9 @@ class EnsembleAggregator:
             raise ConfigError(f"aggregator 'ensemble': 'top_k' is {top_k}; set 1 or more")
         if prior is not None and from_ is not None:
             raise ConfigError("aggregator 'ensemble': has 'prior' and 'from'; give one of them")
-        given = {"options": options, "prior": prior, "from": from_, "tau": tau or None}
-        of_answers = [setting for setting, value in given.items() if value is not None]
-        if level == "token" and of_answers:
+        if level == "token" and options is not None:
             raise ConfigError(
-                f"aggregator 'ensemble': {of_answers[0]!r} is for level 'answer'; "
+                "aggregator 'ensemble': 'options' is for level 'answer'; "
                 "remove it or set level: answer"
             )
         if from_ is not None:
@@ -94,11 +97,15 @@ class EnsembleAggregator:
                     f"aggregator 'ensemble': the prior of {expert!r} is {weight}; "
                     "set it above 0, or keep the expert out by 'top_k'"
                 )
-        self.needs: frozenset[AggregatorNeed] = frozenset({_NEEDS[level]})
-        self._level = "answer" if level == "auto" and of_answers else level
+        needs: set[AggregatorNeed] = {_NEEDS[level]}
+        if tau:
+            needs.add("continuation")
+        self.needs: frozenset[AggregatorNeed] = frozenset(needs)
+        self._level = "answer" if level == "auto" and options is not None else level
         self._answers = AnswerLevel(
             self.name, answer_type, None if options is None else tuple(options), tau
         )
+        self._tau = tau
         self._prior = prior
         self._top_k = top_k
         self._engine_of: dict[str, str] = {}
@@ -127,10 +134,10 @@ class EnsembleAggregator:
         weights = [1.0 if self._prior is None else self._prior[e] for e in chosen]
         kept = range(len(chosen)) if self._top_k is None else largest(weights, self._top_k)
         experts = tuple(chosen[j] for j in kept)
+        prior = dict(zip(experts, normalised([weights[j] for j in kept]), strict=True))
         if self._level == "token" or (self._level == "auto" and self._share_engine(experts)):
-            return mix_tokens(self.name, query, selection, experts, tools)
-        prior = normalised([weights[j] for j in kept])
-        return self._answers.combine(query, dict(zip(experts, prior, strict=True)), tools)
+            return mix_tokens(self.name, query, selection, prior, self._tau, tools)
+        return self._answers.combine(query, prior, tools)
 
     def _share_engine(self, experts: tuple[str, ...]) -> bool:
         """Whether one engine that mixes experts holds all of these."""

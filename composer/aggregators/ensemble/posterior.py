@@ -39,6 +39,8 @@ def uniform_prior(m: int) -> Weights:
 def update_prior(prior: Weights, posterior: Weights, share: float = BLOCK_SHARE) -> Weights:
     """The updating prior after one more block: an exponential moving average of posteriors.
 
+    Aggregators keep nothing between queries: it is run when a prior is fitted, by `cached_prior`.
+
     Args:
         prior: Before the block.
         posterior: Of the block, at its last token.

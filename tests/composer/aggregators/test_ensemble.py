@@ -18,7 +18,7 @@ from composer.types import Completion, Failure, Outcome, Request, Sample, TokenL
 from tests.composer.aggregators.conftest import CharacterTools, Ran
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from composer.types import Query, Selection
@@ -45,13 +45,20 @@ def run(
     selection: Selection,
     said: Mapping[str, str],
     nats: Mapping[tuple[str, str], float],
+    writing: Mapping[str, Sequence[float]] | None = None,
 ) -> Ran:
-    """Drive the flow by what experts say, and how likely they find a text; or they fail."""
+    """Drive the flow by what experts say, and how likely they find a text; or they fail.
+
+    What is written together is one token; `writing` has each expert's nats by the request's id.
+    """
+    writing = writing or {}
 
     def outcome(request: Request) -> Outcome:
         expert, text = request.expert, request.continuation
         if text is not None and (expert, text) in nats:
             return scored(request, text, nats[expert, text])
+        if request.peers and request.id in writing:
+            return written(request, *writing[request.id])
         if text is None and expert in said and not request.peers:
             sample = Sample(said[expert], "stop", 3)
             return Completion(request.id, expert, (sample,), 7)
@@ -266,7 +273,7 @@ def test_a_score_without_log_probabilities_counts_as_a_failure(drive: Drive) -> 
     )
     driven = FlowRun(flow)
     mute = [Completion(r.id, r.expert, (Sample("A", "scored", 1),), 7) for r in driven.start()]
-    with pytest.raises(AggregationError, match="ann: it gave no log-probabilities"):
+    with pytest.raises(AggregationError, match="ann: it gave no finite log-probabilities"):
         driven.deliver(mute)
 
 
@@ -310,6 +317,7 @@ def test_level_token_is_one_streamed_request_to_the_group(drive: Drive) -> None:
     flow.deliver([written(request, math.log(0.2), math.log(0.4), math.log(0.2))])
 
     assert (request.expert, request.peers, request.mix) == ("ann", ("ben", "cas"), "average")
+    assert request.weights == pytest.approx((1 / 3,) * 3)
     assert request.final
     assert request.messages == drive.query().messages
     assert flow.result.text == "42"
@@ -324,7 +332,152 @@ def test_a_mixture_of_one_is_that_expert(drive: Drive) -> None:
 
     (request,) = ran.requests
     assert (request.expert, request.peers, request.mix) == ("ann", (), None)
+    assert request.weights == ()
     assert ran.answer.details["weights"] == {"ann": 1.0}
+    assert ran.answer.reason == "ann wrote it, the only expert that counts"
+
+
+def test_a_text_of_all_begins_with_the_prior(drive: Drive) -> None:
+    aggregator = EnsembleAggregator(level="token", prior={"ann": 2.0, "ben": 1, "cas": 1})
+    nats = {"q1/aggregate/ann": [math.log(p) for p in (0.2, 0.4, 0.2)]}
+
+    ran = run(aggregator, drive.query(), drive.selection(), {}, {}, nats)
+
+    (request,) = ran.requests
+    assert request.weights == pytest.approx((0.5, 0.25, 0.25))
+    prior = {"ann": 0.5, "ben": 0.25, "cas": 0.25}
+    assert ran.answer.details["prior"] == pytest.approx(prior)
+    assert ran.answer.details["weights_at_start"] == pytest.approx(prior)
+    weights = {"ann": 0.4, "ben": 0.4, "cas": 0.2}
+    assert ran.answer.details["weights"] == pytest.approx(weights)
+    assert ran.answer.reason == "ann, ben, cas wrote it together, token by token"
+
+
+def test_a_fitted_prior_weighs_experts_that_write_together(tmp_path: Path, drive: Drive) -> None:
+    save_learned(tmp_path, "ensemble", {"prior": {"ann": 0.5, "ben": 0.25, "cas": 0.25}})
+    aggregator = EnsembleAggregator(level="token", from_=str(tmp_path))
+
+    (request,) = FlowRun(
+        aggregator.combine(drive.query(), drive.selection(), drive.tools())
+    ).start()
+
+    assert request.weights == pytest.approx((0.5, 0.25, 0.25))
+
+
+def test_only_the_top_k_of_the_prior_write_together(drive: Drive) -> None:
+    aggregator = EnsembleAggregator(
+        level="token", prior={"ann": 1.0, "ben": 3.0, "cas": 2.0}, top_k=2
+    )
+    nats = {"q1/aggregate/ben": (-1.0, -1.0)}
+
+    ran = run(aggregator, drive.query(), drive.selection(), {}, {}, nats)
+
+    (request,) = ran.requests
+    assert (request.expert, request.peers) == ("ben", ("cas",))
+    assert request.weights == pytest.approx((0.6, 0.4))
+    assert set(ran.answer.details["prior"]) == {"ben", "cas"}
+
+
+def test_whoever_finds_the_query_likelier_counts_more_from_the_first_token(drive: Drive) -> None:
+    query = drive.query("Is it A or B?")
+    nats = {("ann", query.text): -10.0, ("ben", query.text): -30.0, ("cas", query.text): -30.0}
+    aggregator = EnsembleAggregator(
+        level="token", prior={"ann": 1.0, "ben": 2.0, "cas": 1.0}, tau=0.1
+    )
+    writing = {"q1/aggregate/ann": [math.log(p) for p in (0.1, 0.1, 0.2)]}
+
+    ran = run(aggregator, query, drive.selection(), {}, nats, writing)
+
+    *read, wrote = ran.requests
+    assert [(r.expert, r.continuation, r.purpose) for r in read] == [
+        (e, query.text, "annotate") for e in AB
+    ]
+    total = 1 + 3 * math.exp(-2)
+    weights = (1 / total, 2 * math.exp(-2) / total, math.exp(-2) / total)
+    assert wrote.weights == pytest.approx(weights)
+    details = ran.answer.details
+    assert details["prior"] == pytest.approx({"ann": 0.25, "ben": 0.5, "cas": 0.25})
+    assert details["weights_at_start"] == pytest.approx(dict(zip(AB, weights, strict=True)))
+    total = 1 + 4 * math.exp(-2)
+    after = {"ann": 1 / total, "ben": 2 * math.exp(-2) / total, "cas": 2 * math.exp(-2) / total}
+    assert details["weights"] == pytest.approx(after)
+
+
+def test_both_levels_ask_for_the_same_reading_of_the_query(drive: Drive) -> None:
+    query = drive.query()
+    nats = likes(ann=(0.9, 0.1), ben=(0.1, 0.9), cas=(0.1, 0.9)) | {(e, query.text): -1 for e in AB}
+    asked: list[list[Request]] = []
+
+    for settings in ({"level": "token"}, {"options": ["A", "B"]}):
+        aggregator: Any = make_aggregator("ensemble", {"tau": 0.5, **settings})
+        ran = run(aggregator, query, drive.selection(), AB, nats, {"q1/aggregate/ann": (-1,) * 3})
+        asked.append([r for r in ran.requests if r.purpose == "annotate"])
+
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == 3
+
+
+def test_an_expert_that_cannot_read_the_query_does_not_write(drive: Drive) -> None:
+    query = drive.query()
+    nats = {("ben", query.text): -3.0, ("cas", query.text): -3.0}
+    aggregator = EnsembleAggregator(level="token", tau=1.0)
+
+    ran = run(aggregator, query, drive.selection(), {}, nats, {"q1/aggregate/ben": (-1.0, -1.0)})
+
+    wrote = ran.requests[-1]
+    assert (wrote.expert, wrote.peers) == ("ben", ("cas",))
+    assert wrote.weights == pytest.approx((0.5, 0.5))
+    assert ran.answer.details["failed"] == ("ann",)
+    assert ran.answer.details["weights"] == pytest.approx({"ben": 0.5, "cas": 0.5})
+    assert [f.request_id for f in ran.answer.failures] == ["q1/annotate/ann"]
+
+
+def test_a_reading_that_is_no_number_counts_as_a_failure(drive: Drive) -> None:
+    query = drive.query()
+    nats = {("ann", query.text): math.nan, ("ben", query.text): -3.0, ("cas", query.text): -3.0}
+    aggregator = EnsembleAggregator(level="token", tau=1.0)
+
+    ran = run(aggregator, query, drive.selection(), {}, nats, {"q1/aggregate/ben": (-1.0, -1.0)})
+
+    assert ran.answer.details["weights_at_start"] == {"ben": 0.5, "cas": 0.5}
+    assert [f.kind for f in ran.answer.failures] == ["bad_output"]
+
+
+def test_an_expert_whose_weight_rounds_to_nothing_does_not_write(drive: Drive) -> None:
+    query = drive.query()
+    nats = {("ann", query.text): -9000.0, ("ben", query.text): -3.0, ("cas", query.text): -3.0}
+    aggregator = EnsembleAggregator(level="token", tau=1.0)
+
+    ran = run(aggregator, query, drive.selection(), {}, nats, {"q1/aggregate/ben": (-1.0, -1.0)})
+
+    assert ran.requests[-1].peers == ("cas",)
+    assert ran.answer.details["weights_at_start"] == {"ann": 0.0, "ben": 0.5, "cas": 0.5}
+    assert ran.answer.details["weights"] == {"ann": 0.0, "ben": 0.5, "cas": 0.5}
+    assert ran.answer.failures == ()
+
+
+def test_nobody_reads_the_query_for_one_expert_or_without_a_text(drive: Drive) -> None:
+    aggregator = EnsembleAggregator(level="token", tau=1.0)
+    of_one = FlowRun(aggregator.combine(drive.query(), drive.selection(k=1), drive.tools()))
+    empty = FlowRun(aggregator.combine(drive.query(""), drive.selection(), drive.tools()))
+
+    assert [r.purpose for r in of_one.start()] == ["aggregate"]
+    assert [r.purpose for r in empty.start()] == ["aggregate"]
+
+
+def test_where_nobody_can_read_the_query_the_ranking_answers_one_by_one(drive: Drive) -> None:
+    aggregator = EnsembleAggregator(level="token", tau=1.0)
+
+    ran = run(aggregator, drive.query(), drive.selection(), {"ben": "42"}, {})
+
+    assert [r.id for r in ran.requests][3:] == ["q1/propose/ann", "q1/propose/ben"]
+    assert ran.answer.text == "42"
+    assert ran.answer.details["level"] == "none"
+    assert ran.answer.reason == (
+        "ben wrote it alone, because no expert read the query: "
+        "ann: it is gone; ben: it is gone; cas: it is gone"
+    )
+    assert len(ran.answer.failures) == 4
 
 
 def test_where_the_mixture_fails_the_ranking_answers_one_by_one(drive: Drive) -> None:
@@ -357,8 +510,10 @@ def test_a_mixture_that_fails_with_all_experts_is_an_error_that_names_each(drive
         ({}, ("dan",), "token"),
         ({"level": "answer"}, ("ann", "ben"), "answer"),
         ({"options": ["A", "B"]}, ("ann", "ben"), "answer"),
-        ({"tau": 0.1}, ("ann", "ben"), "answer"),
-        ({"prior": dict.fromkeys(("ann", "ben", "cas", "dan"), 1.0)}, ("ann", "ben"), "answer"),
+        ({"tau": 0.1}, ("ann", "ben"), "token"),
+        ({"tau": 0.1}, ("ann", "dan"), "answer"),
+        ({"prior": dict.fromkeys(("ann", "ben", "cas", "dan"), 1.0)}, ("ann", "ben"), "token"),
+        ({"prior": dict.fromkeys(("ann", "ben", "cas", "dan"), 1.0)}, ("ann", "dan"), "answer"),
         ({"top_k": 2}, ("ann", "ben", "dan"), "token"),
     ],
 )
@@ -373,7 +528,7 @@ def test_auto_is_token_where_one_engine_holds_all_that_are_asked(
 
     first, *_ = flow.start()
 
-    assert ("token" if first.purpose == "aggregate" else "answer") == level
+    assert ("token" if first.purpose in {"aggregate", "annotate"} else "answer") == level
 
 
 def test_unchecked_experts_are_not_taken_to_share_an_engine(drive: Drive) -> None:
@@ -404,6 +559,7 @@ def test_level_token_over_experts_of_several_engines_is_refused() -> None:
 
 def test_engines_are_asked_for_what_the_level_needs() -> None:
     assert EnsembleAggregator(level="token").needs == {"peers"}
+    assert EnsembleAggregator(level="token", tau=0.1).needs == {"peers", "continuation"}
     assert EnsembleAggregator(level="answer").needs == {"continuation"}
     assert EnsembleAggregator().needs == {"continuation"}
 
@@ -431,9 +587,6 @@ def test_a_prior_is_over_the_experts_of_the_file(prior: dict[str, float], messag
         ({"top_k": 0}, "set 1 or more"),
         ({"prior": {"ann": 0.0}}, "the prior of 'ann' is 0.0"),
         ({"prior": {"ann": 1.0}, "from": "x"}, "has 'prior' and 'from'"),
-        ({"level": "token", "prior": {"ann": 1.0}}, "'prior' is for level 'answer'"),
-        ({"level": "token", "from": "x"}, "'from' is for level 'answer'"),
-        ({"level": "token", "tau": 0.5}, "'tau' is for level 'answer'"),
         ({"level": "token", "options": ["A", "B"]}, "'options' is for level 'answer'"),
         ({"level": "word"}, "'level' cannot be 'word'"),
         ({"from": "nowhere"}, "holds no saved aggregator"),

@@ -445,7 +445,10 @@ async def test_an_unknown_model_is_refused() -> None:
     assert "base_url" in failure.message
 
 
-@pytest.mark.parametrize("change", [{"continuation": "yes"}, {"peers": ("b",), "mix": "average"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"continuation": "yes"}, {"peers": ("b",), "mix": "average"}, {"weights": (1.0,)}],
+)
 async def test_what_chat_completions_cannot_do_is_refused_unsent(change: Any) -> None:
     async with remote(says("hi")) as bench:
         failure = await fails(bench, replace(ASKED, **change))

@@ -176,6 +176,7 @@ async def test_what_is_not_recorded_is_refused(folder: Path, prompt: str) -> Non
         ({"schema": {"type": "object"}}, "text after a schema"),
         ({"continuation": "4", "logprobs": 0}, "score of a given text"),
         ({"peers": ("two",), "mix": "attend"}, "mix with peers"),
+        ({"weights": (1.0,)}, "mix with peers"),
     ],
 )
 async def test_what_a_recording_cannot_give_is_refused(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,13 +14,22 @@ from composer.backends.vllm_groups import (
     can_mix,
     common_seed,
     fits_one_step,
+    log_weights,
     out_of_step,
     too_long_together,
     unmixable,
 )
 from composer.backends.vllm_memory import vllm_engine_args
 from composer.backends.vllm_outputs import Run, mixture_samples
-from composer.types import EngineSpec, Message, Request, Sample, Sampling, TokenLogprob
+from composer.types import (
+    Completion,
+    EngineSpec,
+    Message,
+    Request,
+    Sample,
+    Sampling,
+    TokenLogprob,
+)
 
 GROUP = Request(
     "q1/aggregate/ann",
@@ -28,6 +39,8 @@ GROUP = Request(
     peers=("ben",),
     mix="average",
 )
+ALIKE = (math.log(0.5),) * 2
+"""The weights of two experts."""
 
 
 @dataclass
@@ -114,6 +127,16 @@ def test_an_engine_mixes_where_it_has_adapters_and_does_not_speculate() -> None:
         (replace(GROUP, mix=None), "ask for mix 'average'"),
         (replace(GROUP, continuation="Hi"), "ask for mix 'average'"),
         (replace(GROUP, sampling=Sampling(n=2)), "set n to 1"),
+        (replace(GROUP, weights=(1.0,)), "1 weights are not for 2 experts; give each one, or none"),
+        (replace(GROUP, weights=(1.0,) * 3), "3 weights are not for 2 experts"),
+        (replace(GROUP, weights=(1.0, math.nan)), "nan cannot be the weight of an expert"),
+        (replace(GROUP, weights=(math.inf, 1.0)), "inf cannot be the weight of an expert"),
+        (
+            replace(GROUP, weights=(1.0, -0.5)),
+            "-0.5 cannot be the weight of an expert; give finite",
+        ),
+        (replace(GROUP, weights=(0.0, 0.0)), "give one of them a weight above 0"),
+        (replace(GROUP, peers=(), mix=None, weights=(1.0,)), "it has no peers; name them"),
     ],
 )
 def test_what_an_engine_cannot_mix_is_refused(request_: Request, reason: str) -> None:
@@ -121,11 +144,13 @@ def test_what_an_engine_cannot_mix_is_refused(request_: Request, reason: str) ->
 
     assert found is not None
     assert reason in found
+    assert "\n" not in found
 
 
 def test_an_engine_of_one_expert_mixes_none() -> None:
     assert "holds no adapters" in (unmixable(GROUP, None) or "")
     assert unmixable(GROUP, ("ann", "ben")) is None
+    assert unmixable(replace(GROUP, weights=(0.0, 3.0)), ("ann", "ben")) is None
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -146,13 +171,21 @@ def test_all_rows_draw_by_one_seed() -> None:
     assert common_seed(GROUP) != common_seed(replace(GROUP, id="q2/aggregate/ann"))
 
 
+def test_weights_are_shares_in_log_space_and_alike_where_none_are_said() -> None:
+    given = replace(GROUP, weights=(1e300, 3e300))
+
+    assert [math.exp(log) for log in log_weights(given)] == pytest.approx([0.25, 0.75])
+    assert log_weights(GROUP) == pytest.approx([math.log(0.5)] * 2)
+    assert log_weights(replace(GROUP, weights=(0.0, 2.0))) == (-math.inf, 0.0)
+
+
 def scored(*probabilities: float) -> Sample:
     tokens = tuple(TokenLogprob(f"t{i}", math.log(p)) for i, p in enumerate(probabilities))
     return Sample("text", "stop", len(tokens), tokens)
 
 
 def test_a_group_gives_its_text_and_how_each_expert_scored_it() -> None:
-    text, ann, ben = mixture_samples([scored(0.2, 0.5), scored(0.6, 0.1)])
+    text, ann, ben = mixture_samples([scored(0.2, 0.5), scored(0.6, 0.1)], ALIKE)
 
     assert (text.text, text.finish_reason) == ("text", "stop")
     assert (ann.finish_reason, ben.finish_reason) == ("scored", "scored")
@@ -161,7 +194,7 @@ def test_a_group_gives_its_text_and_how_each_expert_scored_it() -> None:
 
 
 def test_the_probability_of_a_token_is_that_of_the_mixture_by_then() -> None:
-    text, *_ = mixture_samples([scored(0.2, 0.5), scored(0.6, 0.1)])
+    text, *_ = mixture_samples([scored(0.2, 0.5), scored(0.6, 0.1)], ALIKE)
 
     assert text.logprobs is not None
     assert [math.exp(t.logprob) for t in text.logprobs] == pytest.approx(
@@ -169,14 +202,54 @@ def test_the_probability_of_a_token_is_that_of_the_mixture_by_then() -> None:
     )
 
 
-def test_tokens_of_a_group_are_counted_once_for_each_expert() -> None:
-    samples = mixture_samples([scored(0.2, 0.5), scored(0.6, 0.1), scored(0.3, 0.3)])
+def test_the_first_token_is_as_likely_as_the_weights_at_first_make_it() -> None:
+    weights = (math.log(0.9), math.log(0.1))
 
-    assert sum(sample.completion_tokens for sample in samples) == 6
+    text, *_ = mixture_samples([scored(0.2, 0.5), scored(0.6, 0.1)], weights)
+
+    assert text.logprobs is not None
+    assert [math.exp(t.logprob) for t in text.logprobs] == pytest.approx(
+        [0.24, (0.18 * 0.5 + 0.06 * 0.1) / 0.24]
+    )
+
+
+def said(p: float) -> Any:
+    """What vLLM puts out for a row of one token."""
+    logprobs = [{5: SimpleNamespace(decoded_token="Hi", logprob=math.log(p), rank=1)}]
+    part = SimpleNamespace(
+        index=0, text="Hi", token_ids=[5], finish_reason="stop", logprobs=logprobs
+    )
+    return SimpleNamespace(outputs=[part], finished=True)
+
+
+def test_a_group_is_complete_with_its_last_row_and_as_likely_as_its_weights_make_it() -> None:
+    request = replace(GROUP, weights=(9.0, 1.0), logprobs=0)
+    writing = Run(request, [1, 2], [], stream=False)
+
+    assert writing.take(0, said(0.2)) == []
+    (completion,) = writing.take(1, said(0.6))
+
+    assert isinstance(completion, Completion)
+    assert completion.samples[0].logprobs is not None
+    (token,) = completion.samples[0].logprobs
+    assert math.exp(token.logprob) == pytest.approx(0.24)
+
+
+def test_an_expert_of_no_weight_has_no_part_in_the_text() -> None:
+    text, *_ = mixture_samples([scored(0.2, 0.5), scored(0.6, 0.1)], (-math.inf, 0.0))
+
+    assert text.logprobs is not None
+    assert [math.exp(t.logprob) for t in text.logprobs] == pytest.approx([0.6, 0.1])
+
+
+def test_tokens_of_a_group_are_counted_once_for_each_expert() -> None:
+    samples = mixture_samples([scored(0.2, 0.5), scored(0.6, 0.1)], ALIKE)
+
+    assert sum(sample.completion_tokens for sample in samples) == 4
     assert samples[0].completion_tokens == 2
 
 
 def test_without_log_probabilities_asked_for_there_are_none() -> None:
     mute = Sample("text", "stop", 2)
 
-    assert all(sample.logprobs is None for sample in mixture_samples([mute, mute]))
+    assert all(sample.logprobs is None for sample in mixture_samples([mute, mute], ALIKE))

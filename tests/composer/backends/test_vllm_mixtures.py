@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from composer.backends.vllm_groups import log_weights
 from composer.backends.vllm_mixtures import Added, Mixtures, Moved, forced_arguments, row_arguments
+from composer.types import Request
 
 torch: Any = pytest.importorskip("torch")
 
@@ -17,12 +19,20 @@ torch: Any = pytest.importorskip("torch")
 ANN, BEN = (0.7, 0.2, 0.1), (0.1, 0.3, 0.6)
 
 
+def at_first(size: int, weights: tuple[float, ...] = ()) -> tuple[float, ...]:
+    """What so many experts of a request count."""
+    experts = tuple(f"e{number}" for number in range(size))
+    return log_weights(Request("q1", experts[0], (), peers=experts[1:], weights=weights))
+
+
 class Batch:
     """A group of experts in a batch, as vLLM would show it."""
 
-    def __init__(self, size: int, places: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, size: int, places: tuple[int, ...] | None = None, weights: tuple[float, ...] = ()
+    ) -> None:
         self.mixtures = Mixtures()
-        self.name = self.mixtures.start("q1", size)
+        self.name = self.mixtures.start("q1", at_first(size, weights))
         self.tokens: list[list[int]] = [[] for _ in range(size)]
         self.places = list(range(size)) if places is None else list(places)
         added = [
@@ -62,6 +72,27 @@ def test_experts_weigh_by_the_likelihood_of_all_tokens_drawn_so_far() -> None:
     assert second[0] == pytest.approx([w * a + (1 - w) * b for a, b in zip(ANN, BEN, strict=True)])
     w = 0.1 * 0.2 / (0.1 * 0.2 + 0.6 * 0.3)
     assert third[1] == pytest.approx([w * a + (1 - w) * b for a, b in zip(ANN, BEN, strict=True)])
+
+
+def test_a_group_begins_with_the_weights_that_it_is_given() -> None:
+    batch = Batch(2, weights=(9.0, 1.0))
+
+    first = batch.step(ANN, BEN)
+    batch.draw(2)
+    second = batch.step(ANN, BEN)
+
+    assert first[0] == pytest.approx([0.9 * a + 0.1 * b for a, b in zip(ANN, BEN, strict=True)])
+    w = 0.9 * 0.1 / (0.9 * 0.1 + 0.1 * 0.6)
+    assert second[1] == pytest.approx([w * a + (1 - w) * b for a, b in zip(ANN, BEN, strict=True)])
+
+
+def test_an_expert_of_no_weight_never_counts() -> None:
+    batch = Batch(3, weights=(0.0, 1.0, 1.0))
+
+    batch.step(ANN, BEN, BEN)
+    batch.draw(0)
+
+    assert batch.step(ANN, BEN, BEN)[0] == pytest.approx(list(BEN))
 
 
 def test_an_expert_mixed_with_itself_is_unchanged() -> None:
@@ -114,7 +145,7 @@ def test_a_forced_row_says_the_tokens_that_it_is_given() -> None:
 
 def test_two_groups_do_not_touch_each_other() -> None:
     batch = Batch(2)
-    other = batch.mixtures.start("q2", 2)
+    other = batch.mixtures.start("q2", at_first(2))
     rows = [Added(2 + j, row_arguments(other, j), []) for j in range(2)]
     batch.mixtures.update([], rows, [])
 
@@ -201,17 +232,18 @@ def test_rows_of_a_group_that_has_ended_are_let_be() -> None:
 def test_a_group_that_comes_again_has_another_name() -> None:
     mixtures = Mixtures()
 
-    assert mixtures.start("q1", 2) != mixtures.start("q1", 2)
+    assert mixtures.start("q1", at_first(2)) != mixtures.start("q1", at_first(2))
 
 
 @given(
     st.lists(st.lists(st.floats(-30, 30), min_size=4, max_size=4), min_size=2, max_size=4),
+    st.lists(st.floats(1e-9, 1e9), min_size=4, max_size=4),
     st.lists(st.integers(0, 3), max_size=3),
 )
 def test_what_comes_out_is_a_distribution_between_the_experts(
-    logits: list[list[float]], drawn: list[int]
+    logits: list[list[float]], weights: list[float], drawn: list[int]
 ) -> None:
-    batch = Batch(len(logits))
+    batch = Batch(len(logits), weights=tuple(weights[: len(logits)]))
     tensor = torch.tensor(logits)
     experts = tensor.softmax(-1)
     for token in drawn:
