@@ -183,7 +183,8 @@ def complete_answer(answer: Answer, selection: Selection, outcomes: Sequence[Out
     completions = tuple(o for o in outcomes if isinstance(o, Completion))
     failures = {o.request_id: o for o in outcomes if isinstance(o, Failure)}
     failures |= {f.request_id: f for f in answer.failures}
-    asked = dict.fromkeys(o.expert for o in (*outcomes, *failures.values()))
+    together = [expert for completion in completions for expert in completion.peers]
+    asked = dict.fromkeys([*(o.expert for o in (*outcomes, *failures.values())), *together])
     return replace(
         answer,
         selection=selection,

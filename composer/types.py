@@ -139,6 +139,8 @@ class Completion:
     attempts: int = 1
     runner: str | None = None
     """How its runner came to hold the expert: resident, reused, warm or fresh; None: inline."""
+    peers: tuple[str, ...] = ()
+    """Other experts that wrote it together with this one."""
 
     @property
     def text(self) -> str:

@@ -93,6 +93,7 @@ class Run:
             samples,
             self.n_prompt_tokens,
             generating_s=time.perf_counter() - self._started_s,
+            peers=self.request.peers,
         )
 
     def _scored_sample(self, output: RequestOutput) -> Sample:

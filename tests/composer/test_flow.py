@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
@@ -323,3 +323,11 @@ def test_a_complete_answer_accounts_for_every_outcome_once() -> None:
     assert whole.failures == (fails(ALL[1]), refused)
     assert (whole.prompt_tokens, whole.completion_tokens, whole.cost_usd) == (10, 6, 0.5)
     assert whole.selection == selected(*EXPERTS)
+
+
+def test_experts_that_wrote_one_text_together_have_all_been_asked() -> None:
+    answer = Answer("q", "yes", "ann", "ensemble", "stop", "as told")
+
+    whole = complete_answer(answer, selected(*EXPERTS), [replace(says(ALL[0]), peers=("ben",))])
+
+    assert whole.asked == ("ann", "ben")

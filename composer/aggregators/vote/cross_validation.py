@@ -32,6 +32,8 @@ class Chosen:
     """One candidate, fitted on all rows, and how well it does on held-out ones."""
 
     candidate: Candidate
+    most_accurate: Candidate
+    """The one of the highest held-out accuracy: another only where the choice was sparing."""
     weights: Weights
     accuracy: float
     """Mean over the repeats."""
@@ -80,28 +82,29 @@ def choose(
             that needs the fewest votes until none can change the winner.
     """
     held_out = [_hold_out(ballots, candidate, folds) for candidate in candidates]
-    number = _best(held_out, sparing)
+    accuracies = [float(of.correct.mean()) for of in held_out]
+    best = accuracies.index(max(accuracies))
+    number = _sparing(held_out, best) if sparing else best
     candidate, of = candidates[number], held_out[number]
     factor = min(SCALES, key=lambda scale: ballots.log_loss(of.scores * scale))
     weights = candidate.fit(ballots).times(factor)
     usable = ballots.take(ballots.is_usable)
     return Chosen(
         candidate,
+        candidates[best],
         weights,
-        accuracy=float(of.correct.mean()),
+        accuracy=accuracies[number],
         log_loss=ballots.log_loss(of.scores * factor),
         exact_calls=_mean_calls(of.course),
         stopping=choose_threshold(of.course, run_course(usable, weights), max_loss),
     )
 
 
-def _best(held_out: Sequence[_HeldOut], sparing: bool) -> int:
-    best = max(held_out, key=lambda of: float(of.correct.mean()))
-    if not sparing:
-        return held_out.index(best)
+def _sparing(held_out: Sequence[_HeldOut], best: int) -> int:
+    """The candidate that needs the fewest votes of those that are nearly as good as the best."""
 
     def is_near(of: _HeldOut) -> bool:
-        loss = best.correct - of.correct
+        loss = held_out[best].correct - of.correct
         return bool(loss.mean() <= loss.std() / np.sqrt(len(loss)))
 
     near = [number for number, of in enumerate(held_out) if is_near(of)]

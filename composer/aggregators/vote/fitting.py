@@ -140,7 +140,7 @@ def _check(name: str, answer_type: str, n_options: Any, max_loss: Any) -> None:
 def _fit_learned(
     ballots: Ballots, folds: Sequence[Ints], is_closed: bool, max_loss: float
 ) -> tuple[Chosen, Chosen | None]:
-    """Only without categories options may have constants: with them these change nothing."""
+    """Whether options have constants is found without categories; what is most accurate holds."""
     constants = CONSTANTS if is_closed else CONSTANTS[:1]
     ridges = [Ridge(COMMON_RIDGE, constants=c) for c in constants]
     hidden = choose(
@@ -148,7 +148,8 @@ def _fit_learned(
     )
     if len(ballots.categories) == 1:
         return hidden, None
-    ridges = [Ridge(COMMON_RIDGE, category) for category in CATEGORY_RIDGES]
+    held = hidden.most_accurate.settings["constants"]
+    ridges = [Ridge(COMMON_RIDGE, category, held) for category in CATEGORY_RIDGES]
     return hidden, choose(ballots, _learned(ridges), folds, max_loss=max_loss)
 
 
