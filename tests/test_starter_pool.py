@@ -8,14 +8,12 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
-from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from composer.aggregators.synthesis.synthesis import SynthesisAggregator
 from composer.assembly import compose, default_encoder
@@ -26,7 +24,6 @@ from composer.experts import (
     PoolSettings,
     Registry,
     SamplingDefaults,
-    load_experts,
 )
 from composer.orchestrator import Composed, Composer
 from composer.pool.pool import Pool
@@ -43,23 +40,49 @@ from composer.types import (
     Sampling,
 )
 from routers import make_router
+from tests.conftest import PATIENCE_S
+from tests.lora import adapter_weights, save_adapter
 
 pytestmark = [
     pytest.mark.models,
     pytest.mark.ray,
     pytest.mark.usefixtures("local_ray"),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 
-STARTER = Path(__file__).parent.parent / "experts.yaml"
 SHORT = Sampling(temperature=0.0, max_tokens=12)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def composer() -> AsyncIterator[Composer]:
-    """The starter pool as it is shipped."""
-    async with compose(load_experts(STARTER)) as running:
-        yield running
+@pytest.fixture(scope="module")
+def composer(starter: Registry, live_pool: Pool) -> Composer:
+    """The compositions that are shipped."""
+    return Composer(starter, compose(starter).compositions, pool=live_pool)
+
+
+@pytest.fixture(scope="module")
+def small_registry(
+    starter: Registry, smol: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Registry:
+    """One model on two engines, which may be busy at once: with adapters, and for long answers."""
+    base = starter.experts["smol"].model_copy(update={"sampling": SamplingDefaults(max_tokens=32)})
+    brief = {"max_model_len": 512, "kv_cache_memory_bytes": 1 << 27}
+    talks = {"engine_args": brief, "sampling": SamplingDefaults(max_tokens=400)}
+    experts = {"smol": base, "talker": base.model_copy(update={"name": "talker", **talks})}
+    folder = tmp_path_factory.mktemp("loud")
+    for seed, name in enumerate(("first", "second")):
+        save_adapter(folder / name, adapter_weights(smol, seed, strength=10))
+        experts[name] = Expert(name=name, base="smol", adapter=str(folder / name))
+    limits = PoolSettings(
+        memory_gib=8, cores=2, busy_engines=2, max_attempts=1, deadline_s=PATIENCE_S
+    )
+    return Registry(experts, {}, limits, starter.path)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def small_pool(small_registry: Registry) -> AsyncIterator[Pool]:
+    """A pool of its own, in which a process may be killed."""
+    async with Pool(small_registry) as pool:
+        yield pool
 
 
 def user(text: str) -> tuple[Message, ...]:
@@ -77,6 +100,18 @@ async def done(pool: Pool, request: Request) -> Completion:
     return outcome
 
 
+async def computed(pid: int, seconds: float) -> None:
+    """Wait until a process has used a core for so long, however busy the machine is."""
+    process = psutil.Process(pid)
+    before = process.cpu_times()
+    for _ in range(10_000):
+        now = process.cpu_times()
+        if now.user + now.system - before.user - before.system >= seconds:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{pid} does not compute")
+
+
 async def test_a_question_of_fact_goes_to_the_base_model_and_is_answered_with_its_bos_token(
     composer: Composer,
 ) -> None:
@@ -84,7 +119,6 @@ async def test_a_question_of_fact_goes_to_the_base_model_and_is_answered_with_it
     assert answer.expert == "gemma"
     assert "Paris" in answer.text
     assert answer.prompt_tokens > 0
-    assert answer.completions[0].runner == "warm"
     assert answer.selection is not None
     assert "nearest is" in answer.selection.choices[0].evidence.reason
 
@@ -95,9 +129,8 @@ async def test_a_task_for_an_instructed_model_goes_to_the_other_family_in_its_ow
     answer = await composer.ask("Write a short email to my manager asking for Monday off.")
     assert answer.expert == "smol"
     assert len(answer.text) > 20
-    pids = {runner.pid for runner in composer.pool.runners() if runner.experts}
-    assert len(pids) == 2
-    assert os.getpid() not in pids
+    pids = {e: runner.pid for runner in composer.pool.runners() for e in runner.experts}
+    assert len({os.getpid(), pids["smol"], pids["gemma"]}) == 3
 
 
 async def test_two_experts_are_combined_and_the_answer_streams(composer: Composer) -> None:
@@ -138,29 +171,6 @@ async def test_a_synthesis_is_heard_before_it_is_complete(composer: Composer) ->
     assert answer.details["synthesised"] is True
     assert answer.completion_tokens > 3
     assert writing.start_s < heard_s[0] < writing.end_s
-
-
-async def test_a_proposer_whose_process_is_killed_does_not_take_the_answer_with_it() -> None:
-    shipped = load_experts(STARTER).experts
-    talkative = {"sampling": SamplingDefaults(max_tokens=600)}
-    experts = {"smol": shipped["smol"], "gemma": shipped["gemma"].model_copy(update=talkative)}
-    settings = PoolSettings(memory_gib=8, cores=2, busy_engines=2, warm_spares=0, max_attempts=1)
-    registry = Registry(experts, {}, settings, STARTER)
-    router = make_router("fixed", experts, {"expert": "smol"}, encoder=default_encoder(cache_dir()))
-    panel = Composed("panel", router, ChooseRule(k=2), SynthesisAggregator(by="smol"))
-    async with Composer(registry, {"panel": panel}, pool=Pool(registry)) as composer:
-        for expert in experts:
-            await done(composer.pool, Request(f"warm/{expert}", expert, user("Hello"), SHORT))
-        victim = next(r.pid for r in composer.pool.runners() if "gemma" in r.experts)
-        assert victim is not None
-        asking = asyncio.create_task(composer.ask("Tell me a story.", composition="panel"))
-        await asyncio.sleep(0.5)
-        os.kill(victim, signal.SIGKILL)
-        answer = await asking
-    assert answer.expert == "smol"
-    assert answer.text
-    assert answer.details["proposers"] == ("smol",)
-    assert [(f.expert, f.kind) for f in answer.failures] == [("gemma", "unavailable")]
 
 
 async def test_the_tokens_that_are_counted_are_those_the_engine_sees(composer: Composer) -> None:
@@ -251,72 +261,64 @@ async def test_a_runner_killed_in_the_middle_of_a_real_answer_is_replaced(
     assert last.attempts == 2
 
 
-async def test_lora_experts_share_the_engine_of_their_base(tmp_path: Path) -> None:
-    for name, seed in (("first", 1), ("second", 2)):
-        _write_adapter(tmp_path / name, seed)
-    base = load_experts(STARTER).experts["smol"]
-    experts = {
-        "smol": base,
-        **{
-            name: Expert.model_validate(
-                {"name": name, "base": "smol", "adapter": str(tmp_path / name)}
-            )
-            for name in ("first", "second")
-        },
-    }
-    settings = PoolSettings(memory_gib=8, cores=2, warm_spares=0)
-    async with Pool(Registry(experts, {}, settings, STARTER)) as pool:
-        alone = await done(pool, Request("alone", "smol", user("Tell me a story."), SHORT))
-        requests = [
-            Request(f"lora/{name}", name, user("Tell me a story."), SHORT) for name in experts
-        ]
-        texts = {
-            outcome.expert: outcome.text
-            async for _, outcome in pool.run(requests)
-            if isinstance(outcome, Completion)
-        }
-        (runner,) = pool.runners()
-        assert set(runner.experts) == set(experts)
-    assert set(texts) == set(experts)
-    assert len(set(texts.values())) == 3
-    # The base beside its adapters speaks as it does alone; bfloat16 may differ after a few tokens.
-    assert texts["smol"].split()[:3] == alone.text.split()[:3]
-
-
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [("max_modle_len", 2048, "max_modle_len"), ("max_model_len", 999_999, "999999")],
 )
 async def test_an_engine_argument_that_vllm_does_not_take_is_named_and_not_tried_twice(
-    argument: str, value: int, message: str
+    argument: str, value: int, message: str, starter: Registry
 ) -> None:
-    base = load_experts(STARTER).experts["smol"]
-    odd = base.model_copy(update={"engine_args": {argument: value}})
-    settings = PoolSettings(memory_gib=8, cores=2, warm_spares=0)
-    async with Pool(Registry({"smol": odd}, {}, settings, STARTER)) as pool:
+    odd = starter.experts["smol"].model_copy(update={"engine_args": {argument: value}})
+    settings = PoolSettings(memory_gib=8, cores=1, warm_spares=0, deadline_s=PATIENCE_S)
+    async with Pool(Registry({"smol": odd}, {}, settings, starter.path)) as pool:
         outcome = await one(pool, Request("odd", "smol", user("Hello")))
     assert isinstance(outcome, Failure)
     assert message in outcome.message
     assert (outcome.kind, outcome.attempts) == ("unavailable", 1)
 
 
-def _write_adapter(folder: Path, seed: int) -> None:
-    """A LoRA adapter of rank 4 on the query projections, large enough to change what is said."""
-    folder.mkdir()
-    rng = np.random.default_rng(seed)
-    tensors: dict[str, Any] = {}
-    for layer in range(30):
-        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        tensors[f"{name}.lora_A.weight"] = rng.normal(0, 0.5, (4, 576)).astype(np.float32)
-        tensors[f"{name}.lora_B.weight"] = rng.normal(0, 0.2, (576, 4)).astype(np.float32)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "r": 4,
-        "lora_alpha": 8,
-        "target_modules": ["q_proj"],
-        "bias": "none",
-        "base_model_name_or_path": "",
+async def test_the_first_expert_is_loaded_into_the_process_that_was_started_ahead(
+    small_pool: Pool,
+) -> None:
+    small_pool.prewarm()
+    completion = await done(small_pool, Request("first", "smol", user("Hello"), SHORT))
+    assert completion.runner == "warm"
+
+
+async def test_lora_experts_share_the_engine_of_their_base(small_pool: Pool) -> None:
+    experts = ("smol", "first", "second")
+    asked = user("Tell me a story.")
+    alone = await done(small_pool, Request("alone", "smol", asked, SHORT))
+    requests = [Request(f"lora/{name}", name, asked, SHORT) for name in experts]
+    texts = {
+        outcome.expert: outcome.text
+        async for _, outcome in small_pool.run(requests)
+        if isinstance(outcome, Completion)
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert set(texts) == set(experts)
+    assert len(set(texts.values())) == 3
+    assert experts in [runner.experts for runner in small_pool.runners()]
+    # The base beside its adapters speaks as it does alone; bfloat16 may differ after a few tokens.
+    assert texts["smol"].split()[:3] == alone.text.split()[:3]
+
+
+async def test_a_proposer_whose_process_is_killed_does_not_take_the_answer_with_it(
+    small_pool: Pool, small_registry: Registry
+) -> None:
+    experts = {name: small_registry.experts[name] for name in ("smol", "talker")}
+    router = make_router("fixed", experts, {"expert": "smol"}, encoder=default_encoder(cache_dir()))
+    panel = Composed("panel", router, ChooseRule(k=2), SynthesisAggregator(by="smol"))
+    registry = replace(small_registry, experts=experts)
+    composer = Composer(registry, {"panel": panel}, pool=small_pool)
+    for expert in experts:
+        await done(small_pool, Request(f"up/{expert}", expert, user("Hello"), SHORT))
+    victim = next(r.pid for r in small_pool.runners() if "talker" in r.experts)
+    assert victim is not None
+    asking = asyncio.create_task(composer.ask("Tell me a story.", composition="panel"))
+    await computed(victim, 0.2)
+    os.kill(victim, signal.SIGKILL)
+    answer = await asking
+    assert answer.expert == "smol"
+    assert answer.text
+    assert answer.details["proposers"] == ("smol",)
+    assert [(f.expert, f.kind) for f in answer.failures] == [("talker", "unavailable")]
