@@ -263,6 +263,9 @@ class PoolSettings(Entry):
     """Seconds for loading an expert."""
     grace_s: Amount = 5.0
     """Seconds that an aborted request may take to end before its process counts as hung."""
+    eviction: Literal["lru", "lfu", "greedy-dual"] = "lru"
+    """Which expert makes room for another: the one used least recently (lru), the one used least
+    often (lfu), or the one whose load costs the fewest seconds for its memory (greedy-dual)."""
     min_loaded_s: Amount = 0.0
     """Seconds that an expert stays loaded at least, whoever else waits."""
     ray: dict[str, Any] = {}

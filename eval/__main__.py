@@ -23,6 +23,7 @@ from eval.lint import lint
 from eval.replay.command import replay_command
 from eval.replay.pair_command import pair_command
 from eval.report.command import report_command
+from eval.simulate.command import simulate_command
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", help=__doc__
@@ -55,6 +56,7 @@ app.command("replay")(replay_command)
 app.command("pair")(pair_command)
 app.command("report")(report_command)
 app.command("cascade")(cascade_command)
+app.command("simulate")(simulate_command)
 
 
 @app.command()

@@ -147,7 +147,7 @@ class Dispatcher:
         """Hand over an outcome, or try again."""
         del queue.running[job.request.id]
         held.jobs -= 1
-        held.used_at_s = self._fleet.now()
+        self._fleet.serve(held)
         if isinstance(outcome, Completion):
             price = self._registry.experts[outcome.expert].price
             how = None if held.is_inline else held.how if job.loading_s else "resident"

@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -16,10 +16,11 @@ import psutil
 from composer.backends import GIB, backend_entry
 from composer.errors import ConfigError, ExpertUnavailable
 from composer.experts import PoolSettings
+from composer.pool.eviction import Evictor
 from composer.pool.footprint import Footprint, Footprints, Need
 from composer.pool.held import Held
 from composer.pool.inline_runner import InlineRunner
-from composer.pool.residency import Placement, Refusal, Wait, keeps_process, place
+from composer.pool.residency import Holding, Placement, Refusal, Wait, keeps_process, place
 from composer.types import EngineSpec
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,9 @@ class Fleet:
     def __init__(self, settings: PoolSettings, footprints: Footprints) -> None:
         self._settings = settings
         self._footprints = footprints
+        self._evictor = Evictor(settings.eviction)
         self._held: dict[int, Held] = {}
+        self.n_loads = 0
         self._numbers = itertools.count(1)
         self._spare: tuple[Held, asyncio.Task[None]] | None = None
         self._cluster: Any = None
@@ -95,7 +98,10 @@ class Fleet:
             await self.drop(held)
             raise
         held.bytes = loaded.memory_bytes
-        held.loaded_at_s = held.used_at_s = self.now()
+        self.n_loads += 1
+        held.load_s = loaded.seconds
+        held.loaded_at_s = self.now()
+        self._use(held, spec)
         held.is_moving = False
         if held.how != "reused" and not held.is_inline:
             self._footprints.record(spec.key, Footprint(loaded.peak_bytes, loaded.seconds))
@@ -104,6 +110,16 @@ class Fleet:
             spec.key, time.perf_counter() - started_s, held.how, held.bytes / GIB, need,
         )  # fmt: skip
         return held
+
+    def serve(self, held: Held) -> None:
+        """Take note that an engine has served a request."""
+        assert held.spec is not None
+        self._evictor.count(held.spec.key)
+        self._use(held, held.spec)
+
+    def foresee(self, keys: Sequence[str]) -> None:
+        """Say in what order engines are wanted next; empty: nothing is known of it."""
+        self._evictor.foresee(keys)
 
     async def drop(self, held: Held) -> None:
         """End a runner, whatever it is doing."""
@@ -170,7 +186,7 @@ class Fleet:
             return self._start_for(spec, 0), need
         placement = place(
             need.total_bytes,
-            [h.holding() for h in self if h.is_local],
+            [self._view(h) for h in self if h.is_local],
             budget_bytes=self.budget_bytes,
             now_s=self.now(),
             min_loaded_s=self._settings.min_loaded_s,
@@ -193,10 +209,22 @@ class Fleet:
             return await self._empty(held, spec, need), need
         return held, need
 
+    def _use(self, held: Held, spec: EngineSpec) -> None:
+        held.used_at_s = self.now()
+        held.credit = self._evictor.credit(
+            spec.key, at_s=held.used_at_s, load_s=held.load_s, held_bytes=held.bytes
+        )
+
+    def _view(self, held: Held) -> Holding:
+        key = held.spec.key if held.spec is not None else ""
+        return held.holding(self._evictor.worth(key, held.credit))
+
     def _claim(self, spec: EngineSpec, need: Need, placement: Placement) -> tuple[Held, list[Held]]:
         """Write down who takes the engine and who goes, before anyone else can decide anything."""
         victims = [self._held.pop(number) for number in placement.kill]
         held = self._held[placement.runner] if placement.runner is not None else None
+        gone = victims if held is None else [*victims, held]
+        self._evictor.evict(h.credit for h in gone if h.spec is not None)
         if held is not None and held.kind != (spec.engine, spec.runner):
             victims.append(self._held.pop(held.number))
             held = None

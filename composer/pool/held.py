@@ -28,6 +28,10 @@ class Held:
     jobs: int = 0
     loaded_at_s: float = 0.0
     used_at_s: float = 0.0
+    load_s: float = 0.0
+    """What its last load took."""
+    credit: float = 0.0
+    """What its last use made it worth to the eviction policy."""
     how: How = "fresh"
     consumers: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
@@ -46,7 +50,7 @@ class Held:
         """Whether it can be given requests."""
         return self.spec is not None and not self.is_moving
 
-    def holding(self) -> Holding:
+    def holding(self, worth: float) -> Holding:
         """Itself, as the policy sees it."""
         return Holding(
             self.number,
@@ -56,4 +60,5 @@ class Held:
             is_pinned=self.is_pinned,
             loaded_at_s=self.loaded_at_s,
             used_at_s=self.used_at_s,
+            worth=worth,
         )

@@ -105,6 +105,30 @@ class Pool:
         footprint = self._footprints.of(key)
         return footprint.load_s if footprint is not None else 0.0
 
+    def need_bytes(self, expert: str) -> int:
+        """What a process holds with the expert's engine in it: measured, or else estimated."""
+        return self._footprints.need(self._dispatcher.queue(expert).spec).total_bytes
+
+    @property
+    def n_loads(self) -> int:
+        """How many times an engine was loaded so far."""
+        return self._fleet.n_loads
+
+    @property
+    def budget_bytes(self) -> int:
+        """What all processes of experts on this machine may hold together."""
+        return self._fleet.budget_bytes
+
+    def foresee(self, experts: Sequence[str]) -> None:
+        """Say in what order experts are wanted next, so that whoever is wanted last makes room.
+
+        It holds until it is said anew. Empty: nothing is known; `pool.eviction` decides then.
+
+        Raises:
+            ConfigError: There is no such expert.
+        """
+        self._fleet.foresee([self._dispatcher.queue(expert).spec.key for expert in experts])
+
     def runners(self) -> list[RunnerInfo]:
         """The runners that there are now."""
         return [

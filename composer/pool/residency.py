@@ -1,8 +1,8 @@
 """Which runner takes the next engine, and who has to make room: a pure policy.
 
-Least recently used first, never a busy or pinned one, none before its minimum time loaded. Room is
-made by emptying the first victim's runner and using it again; further victims, and warm runners
-nobody needs, are killed.
+Whoever is worth least first (composer.pool.eviction says what that is), never a busy or pinned one,
+none before its minimum time loaded. Room is made by emptying the first victim's runner and using it
+again; further victims, and warm runners nobody needs, are killed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Holding:
     is_pinned: bool = False
     loaded_at_s: float = 0.0
     used_at_s: float = 0.0
+    worth: float = 0.0
+    """The least goes first; of equals, the one used least recently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def place(
 
     loaded = sorted(
         (h for h in idle if h.engine is not None and not h.is_pinned),
-        key=lambda h: (h.used_at_s, h.runner),
+        key=lambda h: (h.worth, h.used_at_s, h.runner),
     )
     old = [h for h in loaded if now_s >= h.loaded_at_s + min_loaded_s]
     victims: list[Holding] = []

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from composer.errors import ConfigError
 from composer.pool.pool import Pool
 from composer.types import Completion, Delta, Failure, Outcome, Request, Restart, Sampling
 
@@ -88,6 +91,53 @@ async def test_the_least_recently_used_expert_makes_room(
         held = {expert for runner in pool.runners() for expert in runner.experts}
         assert sum(runner.bytes for runner in pool.runners()) <= 7 << 30
     assert held == {"a", "c"}
+
+
+async def held_after(pool: Pool, ask: Ask, experts: str) -> set[str]:
+    """Who is loaded once these were asked, one after the other."""
+    for expert in experts:
+        assert isinstance(await one(pool, ask(expert)), Completion)
+    return {expert for runner in pool.runners() for expert in runner.experts}
+
+
+async def test_while_the_future_is_known_who_is_wanted_last_makes_room(
+    scripted: MakeRegistry, ask: Ask, tmp_path: Path
+) -> None:
+    scripts = {name: {"text": name, "memory_gib": 3} for name in "abcd"}
+    async with Pool(scripted(scripts, memory_gib=7), cache=tmp_path) as pool:
+        pool.foresee(["a", "b", "c", "a"])
+        assert await held_after(pool, ask, "abc") == {"a", "c"}
+        pool.foresee(["d", "c"])
+        assert await held_after(pool, ask, "d") == {"c", "d"}
+        pool.foresee([])
+        assert await held_after(pool, ask, "ca") == {"a", "c"}
+
+
+async def test_who_makes_room_while_no_future_is_known_is_a_setting(
+    scripted: MakeRegistry, ask: Ask, tmp_path: Path
+) -> None:
+    scripts = {name: {"text": name, "memory_gib": 3} for name in "abc"}
+    async with Pool(scripted(scripts, memory_gib=7, eviction="lfu"), cache=tmp_path) as pool:
+        assert await held_after(pool, ask, "aabc") == {"a", "c"}
+
+
+async def test_greedy_dual_keeps_who_takes_long_to_load_but_not_for_ever(
+    scripted: MakeRegistry, ask: Ask, tmp_path: Path
+) -> None:
+    seconds = {"a": 0.3, "b": 0.2, "c": 0.2}
+    scripts = {k: {"text": k, "memory_gib": 3, "load_s": s} for k, s in seconds.items()}
+    registry = scripted(scripts, memory_gib=7, eviction="greedy-dual")
+    async with Pool(registry, cache=tmp_path) as pool:
+        assert await held_after(pool, ask, "abc") == {"a", "c"}
+        assert await held_after(pool, ask, "b") == {"b", "c"}
+
+
+async def test_an_expert_that_there_is_not_cannot_be_foreseen(
+    scripted: MakeRegistry, tmp_path: Path
+) -> None:
+    async with Pool(scripted({"a": {"text": ""}}), cache=tmp_path) as pool:
+        with pytest.raises(ConfigError, match="no expert 'b'"):
+            pool.foresee(["a", "b"])
 
 
 async def test_an_expert_that_does_not_fit_is_refused_with_the_numbers(

@@ -28,6 +28,7 @@ def fleets(draw: st.DrawFn) -> list[Holding]:
             is_busy=draw(st.booleans()),
             loaded_at_s=draw(st.floats(0, NOW_S)),
             used_at_s=draw(st.floats(0, NOW_S)),
+            worth=draw(st.sampled_from([0.0, 1.0, 2.0])),
         )
         for number in range(draw(st.integers(0, 6)))
     ]
@@ -82,7 +83,7 @@ def test_whatever_is_decided_keeps_the_promises(
                     for h in holdings
                     if h.engine is not None and not (h.is_busy or h.is_pinned or h.runner in young)
                 ),
-                key=lambda h: (h.used_at_s, h.runner),
+                key=lambda h: (h.worth, h.used_at_s, h.runner),
             )
             assert victims == {h.runner for h in movable[: len(victims)]}
         case Refusal(need_bytes, budget_bytes):
@@ -133,6 +134,11 @@ def test_the_smallest_warm_runner_is_taken() -> None:
 def test_the_first_victim_is_reused_and_the_others_are_killed() -> None:
     holdings = [loaded(1, used_at_s=3.0), loaded(2, used_at_s=1.0), loaded(3, used_at_s=2.0)]
     assert put(8, holdings) == Placement("reused", 2, kill=(3,))
+
+
+def test_who_is_worth_least_goes_first_whenever_it_was_used() -> None:
+    holdings = [replace(loaded(1, 6, used_at_s=1.0), worth=2.0), loaded(2, 6, used_at_s=2.0)]
+    assert put(6, holdings) == Placement("reused", 2)
 
 
 def test_a_warm_runner_goes_before_a_second_engine_does() -> None:
