@@ -8,6 +8,7 @@ from pathlib import Path
 from composer.aggregators import make_aggregator
 from composer.backends import backend_entry
 from composer.backends.sources import cache_dir
+from composer.composed import Composed
 from composer.errors import ConfigError
 from composer.experts import (
     ChooseRule,
@@ -18,7 +19,7 @@ from composer.experts import (
     load_experts,
     unset_secrets,
 )
-from composer.orchestrator import Composed, Composer
+from composer.orchestrator import Composer
 from composer.pool.pool import Pool
 from composer.protocols import Encoder, Router
 from composer.suggest import unknown_name

@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from composer.choose import choose
+from composer.composed import Composed, select
 from composer.errors import ConfigError, RoutingError
-from composer.experts import ChooseRule, Registry
+from composer.experts import Registry
 from composer.flow import complete_answer
 from composer.online import OnlineRun
 from composer.pool.pool import Pool
-from composer.protocols import Aggregator, Flow, Router
+from composer.protocols import Aggregator, Flow
+from composer.queries import Prompt, make_query
 from composer.suggest import unknown_name
-from composer.tools import PoolTools, estimate_tokens
+from composer.tools import PoolTools
 from composer.types import (
-    DEFAULT_SAMPLING,
     Annotation,
     Answer,
     AnswerType,
     Delta,
-    Message,
     Outcome,
     Query,
     Restart,
@@ -36,21 +34,15 @@ from composer.types import (
 )
 
 if TYPE_CHECKING:
+    from composer.bulk import BatchReport
+    from composer.bulk.progress import BatchProgress, OnProgress
     from composer.types import Float32Array
 
 logger = logging.getLogger(__name__)
 
-Prompt = str | Sequence[Mapping[str, str]] | Query
 
-
-@dataclass(frozen=True, slots=True)
-class Composed:
-    """A composition with its parts made: who scores, how to choose, how to combine."""
-
-    name: str
-    router: Router
-    rule: ChooseRule
-    aggregator: Aggregator
+def unwatched(progress: BatchProgress) -> None:
+    """For a batch whose progress nobody is told."""
 
 
 class Composer:
@@ -150,9 +142,54 @@ class Composer:
             ConfigError: The composition does not exist, or cannot work.
             RoutingError: No expert is available, or the router cannot score the question.
         """
-        query = make_query(prompt, None)
+        query = make_query(prompt)
         selection, _, _ = await self._select(query, self._composed(composition))
         return selection
+
+    async def batch(
+        self,
+        queries: Path | str | Iterable[Prompt],
+        composition: str = "auto",
+        run_dir: str | Path = "batch",
+        *,
+        strict: bool = False,
+        on_progress: OnProgress = unwatched,
+    ) -> BatchReport:
+        """Answer many questions, each expert loaded as rarely as can be.
+
+        All are routed first; then engines are loaded one after the other, and each is asked all
+        that waits for it. Results are lines of `results.jsonl` in the folder, in the order in which
+        they come. Called again with the same arguments it goes on where it stood.
+
+        Args:
+            queries: A file of JSON lines (see `composer.bulk.lines`), or prompts; these are kept in
+                the folder as `queries.jsonl`, with their places as ids.
+            composition: A composition's name, or an expert's, which then answers all alone.
+            run_dir: Keeps what was asked and answered; made if it does not exist.
+            strict: A line that cannot be read is an error; else it is reported and left out.
+            on_progress: Called whenever something has come of it.
+
+        Raises:
+            ConfigError: The composition does not exist; the file cannot be read; the folder is
+                another batch's or cannot be written; or an expert does not fit into memory.
+            RoutingError: The questions cannot be scored at all.
+        """
+        from composer.bulk import run_batch
+        from composer.bulk.lines import keep_prompts
+
+        composed = self._composed(composition)
+        folder = Path(run_dir)
+        is_file = isinstance(queries, (str, Path))
+        path = Path(queries) if is_file else keep_prompts(queries, folder)
+        return await run_batch(
+            path,
+            composed,
+            self.registry,
+            self.pool,
+            folder,
+            strict=strict,
+            on_progress=on_progress,
+        )
 
     async def _answer(
         self, query: Query, composition: str, *, stream: bool
@@ -194,28 +231,10 @@ class Composer:
                 pass
             annotation, spans, outcomes = run.result, run.spans, run.outcomes
         scores = await asyncio.to_thread(router.score, [query], [annotation])
-        (selection,) = choose(
-            scores,
-            [query.id],
-            composed.rule,
-            router=router.name,
-            cost_usd=self._cost_usd(query, scores.experts),
-            load_s=self._load_s(scores.experts),
-        )
+        load_s = self._load_s(scores.experts)
+        (selection,) = select(composed, self.registry, [query], scores, load_s)
         logger.debug("%s: %s: %s", query.id, selection.reason, selection.ranking)
         return selection, spans, outcomes
-
-    def _cost_usd(self, query: Query, experts: Sequence[str]) -> Float32Array:
-        """What asking each expert would cost, [1, m]: the prompt by estimate, all of max_tokens."""
-        import numpy as np
-
-        prompt_tokens = estimate_tokens(query.messages)
-        costs: list[float] = []
-        for name in experts:
-            expert = self.registry.experts[name]
-            tokens = expert.sampling.to_sampling().over(DEFAULT_SAMPLING).max_tokens or 0
-            costs.append(expert.price.cost_usd(prompt_tokens, tokens))
-        return np.array([costs], dtype=np.float32)
 
     def _load_s(self, experts: Sequence[str]) -> Float32Array:
         """Seconds until each expert could start, [m]."""
@@ -239,30 +258,3 @@ class Composer:
         raise ConfigError(
             unknown_name("composition", name, [*self.compositions, *self.registry.experts])
         )
-
-
-def make_query(prompt: Prompt, answer_type: AnswerType | None) -> Query:
-    """A query of what a caller wrote.
-
-    Raises:
-        ConfigError: It is empty, or not in OpenAI's chat form.
-    """
-    if isinstance(prompt, Query):
-        return prompt
-    if isinstance(prompt, str):
-        messages = (Message("user", prompt),)
-    else:
-        messages = tuple(_message(m) for m in prompt)
-    if not any(m.content.strip() for m in messages if m.role == "user"):
-        raise ConfigError("the prompt is empty; write a question")
-    return Query(uuid.uuid4().hex[:12], messages, answer_type=answer_type)
-
-
-def _message(message: Mapping[str, str]) -> Message:
-    role, content = message.get("role"), message.get("content")
-    if role not in ("system", "user", "assistant") or not isinstance(content, str):
-        raise ConfigError(
-            f"not a chat message: {dict(message)!r}; it needs a role (system, user or assistant) "
-            "and a text content"
-        )
-    return Message(role, content)

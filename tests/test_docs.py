@@ -82,6 +82,7 @@ def experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("COMPOSER_EXPERTS", raising=False)
     path = tmp_path / "experts.yaml"
     path.write_text(EXPERTS, encoding="utf-8")
+    (tmp_path / "questions.jsonl").write_text('{"id": "q1", "prompt": "Why?"}\n', "utf-8")
     return path
 
 

@@ -18,6 +18,7 @@ import pytest_asyncio
 from composer.aggregators.synthesis.synthesis import SynthesisAggregator
 from composer.assembly import compose, default_encoder
 from composer.backends.sources import cache_dir
+from composer.composed import Composed
 from composer.experts import (
     ChooseRule,
     Expert,
@@ -25,7 +26,7 @@ from composer.experts import (
     Registry,
     SamplingDefaults,
 )
-from composer.orchestrator import Composed, Composer
+from composer.orchestrator import Composer
 from composer.pool.pool import Pool
 from composer.tools import PoolTools
 from composer.types import (

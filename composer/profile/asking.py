@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from composer.errors import ConfigError
 from composer.experts import Registry
 from composer.pool.pool import Pool
-from composer.profile.journal import Journal, digest
+from composer.profile.journal import Journal
 from composer.suggest import unknown_name
 from composer.types import Completion, Failure, Outcome, Request, RequestId
 
@@ -102,22 +102,3 @@ class Asking:
             async for _, outcome in outcomes:
                 return outcome
         raise AssertionError("the pool gave no outcome")
-
-
-def settings_digest(registry: Registry, expert: str) -> str:
-    """What makes an expert answer as it does: its weights, its engine's arguments, its sampling.
-
-    Other adapters on its base, its price and what routers go by are no part of it.
-    """
-    entry = registry.experts[expert]
-    spec = registry.engine_spec(expert)
-    return digest(
-        [
-            spec.engine,
-            spec.source,
-            spec.engine_args,
-            spec.adapters.get(expert),
-            spec.chat_template,
-            entry.sampling.model_dump(),
-        ]
-    )

@@ -11,7 +11,6 @@ was writing: a last line without its end is dropped. Of two outcomes of a reques
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 
 from composer.errors import ConfigError
+from composer.fingerprint import digest
 from composer.profile.cases import Case
 from composer.types import Completion, Failure, Outcome, Request, RequestId
 
@@ -156,12 +156,6 @@ class Journal:
         return ConfigError(
             f"{self._file}: cannot be written ({exc.strerror}); make room, or name another folder"
         )
-
-
-def digest(value: object) -> str:
-    """The SHA-256 of JSON values."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _request_digest(request: Request) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 from composer.aggregators.synthesis.measured import AggregatorScore, check_free
 from composer.errors import ConfigError
 from composer.experts import Registry
+from composer.fingerprint import settings_digest
 from composer.outcomes import OutcomeTable
 from composer.outcomes.lines import QUERIES
 from composer.outcomes.store import MANIFEST
 from composer.pool.pool import Pool
 from composer.profile.aggregating import check_cases, measure_aggregators
 from composer.profile.annotating import Annotating, annotate
-from composer.profile.asking import Asking, Progress, settings_digest
+from composer.profile.asking import Asking, Progress
 from composer.profile.cases import Case
 from composer.profile.journal import FILE, Journal
 from composer.profile.scoring import make_table

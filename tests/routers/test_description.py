@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from composer.aggregators import make_aggregator
+from composer.composed import Composed
 from composer.errors import ConfigError
 from composer.experts import ChooseRule, Expert, PoolSettings, Registry
 from composer.flow import FlowRun
-from composer.orchestrator import Composed, Composer
+from composer.orchestrator import Composer
 from composer.outcomes import RecordedExpert
 from composer.pool.pool import Pool
 from composer.types import (

@@ -1,0 +1,203 @@
+"""What a batch has been told, on disk before anything is made of it, and which queries are done.
+
+    {"schema_version": 1, "batch": {...}}                        what it is a journal of
+    {"row": 7, "before": 1201, "outcome": {"request_id": ...}}   the row's line before: at byte 1201
+    {"row": 7, "done": 5310, "failed": false}                    its result ends at byte 5310
+
+Outcomes are sent to flows one at a time in the order of their lines, so a flow is rebuilt by
+sending them again. Lines are only appended, each by one write: whatever is killed loses at most
+the outcome that it was writing, a last line without its end is cut off. In memory a row is one
+number: where its last line begins.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+
+from composer.errors import ConfigError
+from composer.types import Completion, Failure, Outcome
+
+SCHEMA_VERSION = 1
+READ_BYTES = 1 << 14
+"""Most lines are shorter; a longer one is read piece by piece."""
+_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Completion | Failure)
+
+
+class Journal:
+    """The outcomes of one batch; `with` it, alone: the file is locked while it is open."""
+
+    def __init__(self, path: Path, n_rows: int, about: Mapping[str, str]) -> None:
+        """Store what the journal is of; nothing is read or written before `with`.
+
+        Args:
+            path: Its file; made with its folder where there is none.
+            n_rows: Queries of the batch.
+            about: What must be the same when the batch goes on, by names for messages.
+        """
+        self.path = path
+        self.results_end = 0
+        """Where the results end that are known to be whole."""
+        self.n_done = 0
+        self.n_failed = 0
+        """Of those that are done."""
+        self._about = dict(about)
+        self._last = array("q", [-1]) * n_rows
+        self._done = bytearray(n_rows)
+        self._file = -1
+        self._end = 0
+
+    def __enter__(self) -> Self:
+        """Take up what is there.
+
+        Raises:
+            ConfigError: It cannot be written, another run is writing it, or it is of another
+                batch, newer than this program or broken.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as exc:
+            raise unwritable(self.path, exc) from exc
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_up()
+        except BlockingIOError as exc:
+            os.close(self._file)
+            raise ConfigError(
+                f"{self.path}: another run writes there; wait for it, or name another folder"
+            ) from exc
+        except BaseException:
+            os.close(self._file)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def is_done(self, row: int) -> bool:
+        """Whether the row's result is written."""
+        return bool(self._done[row])
+
+    def outcomes(self, row: int) -> list[Outcome]:
+        """All that was sent to the row's flow, in order."""
+        found: list[Outcome] = []
+        at = self._last[row]
+        while at >= 0:
+            line = json.loads(self._line(at))
+            found.append(_OUTCOME.validate_python(line["outcome"]))
+            at = line["before"]
+        return found[::-1]
+
+    def add(self, row: int, outcome: Outcome) -> None:
+        """Keep an outcome, after all others of the row.
+
+        Raises:
+            ConfigError: The disk is full, or cannot be written.
+        """
+        told = _OUTCOME.dump_python(outcome, mode="json")
+        self._last[row] = self._write({"row": row, "before": self._last[row], "outcome": told})
+
+    def finish(self, row: int, results_end: int, *, failed: bool) -> None:
+        """Keep that the row's result is written, and where the results end now.
+
+        Raises:
+            ConfigError: The disk is full, or cannot be written.
+        """
+        self._write({"row": row, "done": results_end, "failed": failed})
+        self._note_done(row, results_end, failed)
+
+    def _note_done(self, row: int, results_end: int, failed: bool) -> None:
+        self.n_done += 1
+        self.n_failed += failed
+        self._done[row] = True
+        self.results_end = results_end
+
+    def _take_up(self) -> None:
+        begin = 0
+        with open(self.path, "rb") as file:
+            for number, data in enumerate(file, start=1):
+                if not data.endswith(b"\n"):
+                    break
+                try:
+                    self._take_in(number, begin, json.loads(data))
+                except (KeyError, TypeError, ValueError, IndexError) as exc:
+                    raise ConfigError(
+                        f"{self.path}:{number}: is no line of a journal; name another folder"
+                    ) from exc
+                begin += len(data)
+        self._end = begin
+        os.ftruncate(self._file, begin)
+        if begin == 0:
+            self._write({"schema_version": SCHEMA_VERSION, "batch": self._about})
+
+    def _take_in(self, number: int, begin: int, line: dict[str, Any]) -> None:
+        if number == 1:
+            self._check(line)
+        elif "done" in line:
+            self._note_done(line["row"], line["done"], line["failed"])
+        else:
+            self._last[line["row"]] = begin
+
+    def _check(self, line: dict[str, Any]) -> None:
+        if line["schema_version"] != SCHEMA_VERSION:
+            raise ConfigError(
+                f"{self.path}: has schema version {line['schema_version']!r}, and this program "
+                f"reads {SCHEMA_VERSION}; update it, or name another folder"
+            )
+        was: dict[str, str] = line["batch"]
+        for what, value in self._about.items():
+            if was.get(what) != value:
+                raise ConfigError(
+                    f"{self.path}: {what} is another than when the run began "
+                    f"({was.get(what)} then, {value} now); restore it, or name another folder"
+                )
+
+    def _line(self, begin: int) -> bytes:
+        data = os.pread(self._file, READ_BYTES, begin)
+        while b"\n" not in data:
+            data += os.pread(self._file, READ_BYTES, begin + len(data))
+        return data[: data.index(b"\n")]
+
+    def _write(self, line: Mapping[str, Any]) -> int:
+        """Append a line; where it begins."""
+        begin = self._end
+        self._end += append(self._file, self.path, json.dumps(line).encode() + b"\n", begin)
+        return begin
+
+
+def append(file: int, path: Path, data: bytes, end: int) -> int:
+    """Write at the end of a file, all or nothing; the number of bytes.
+
+    Raises:
+        ConfigError: The disk is full, or cannot be written; the file is as it was.
+    """
+    try:
+        written = os.pwrite(file, data, end)
+        if written == len(data):
+            return written
+        raise OSError(28, "No space left on device")
+    except OSError as exc:
+        os.ftruncate(file, end)
+        raise unwritable(path, exc) from exc
+
+
+def unwritable(path: Path, exc: OSError) -> ConfigError:
+    """The error of a file of a run that cannot be written."""
+    return ConfigError(
+        f"{path}: cannot be written ({exc.strerror}); make room and run the same command again, "
+        "which goes on from here"
+    )

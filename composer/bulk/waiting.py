@@ -1,0 +1,80 @@
+"""Which queries wait for which engine, and how much they wait for: a few numbers each."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What waits for one engine."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """As many as are expected."""
+
+    def __add__(self, other: Load) -> Load:
+        return Load(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+class Waiting:
+    """Rows that wait, for each engine in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, _Queue] = {}
+
+    def add(self, engine: str, row: int, load: Load) -> None:
+        """A row waits for an engine, with this much."""
+        self._queues.setdefault(engine, _Queue()).add(row, load)
+
+    def take(self, engine: str) -> int | None:
+        """The row that waits longest for the engine; it waits no more. None: nobody waits."""
+        queue = self._queues.get(engine)
+        if queue is None:
+            return None
+        row = queue.take()
+        if queue.is_empty:
+            del self._queues[engine]
+        return row
+
+    def loads(self) -> Mapping[str, Load]:
+        """What waits for each engine that anyone waits for."""
+        return {engine: queue.load for engine, queue in self._queues.items()}
+
+    def __contains__(self, engine: str) -> bool:
+        return engine in self._queues
+
+
+class _Queue:
+    """Rows with their loads, in columns of numbers."""
+
+    def __init__(self) -> None:
+        self._rows, self._requests = array("q"), array("l")
+        self._prompt_tokens, self._completion_tokens = array("l"), array("l")
+        self._next = 0
+        self.load = Load()
+
+    @property
+    def is_empty(self) -> bool:
+        return self._next == len(self._rows)
+
+    def add(self, row: int, load: Load) -> None:
+        self._rows.append(row)
+        self._requests.append(load.requests)
+        self._prompt_tokens.append(load.prompt_tokens)
+        self._completion_tokens.append(load.completion_tokens)
+        self.load += load
+
+    def take(self) -> int:
+        at, self._next = self._next, self._next + 1
+        self.load += Load(
+            -self._requests[at], -self._prompt_tokens[at], -self._completion_tokens[at]
+        )
+        return self._rows[at]
