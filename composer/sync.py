@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from composer.errors import ConfigError
-from composer.orchestrator import Composer, Prompt
+from composer.orchestrator import Composer, unwatched
+from composer.queries import Prompt
 from composer.types import Answer, AnswerType, Delta, Restart, Selection
+
+if TYPE_CHECKING:
+    from composer.bulk import BatchReport
+    from composer.bulk.progress import OnProgress
 
 
 class SyncComposer:
@@ -53,6 +58,21 @@ class SyncComposer:
     def route(self, prompt: Prompt, *, composition: str = "auto") -> Selection:
         """See `Composer.route`."""
         return self._runner.run(self._composer.route(prompt, composition=composition))
+
+    def batch(
+        self,
+        queries: Path | str | Iterable[Prompt],
+        composition: str = "auto",
+        run_dir: str | Path = "batch",
+        *,
+        strict: bool = False,
+        on_progress: OnProgress = unwatched,
+    ) -> BatchReport:
+        """See `Composer.batch`."""
+        batch = self._composer.batch(
+            queries, composition, run_dir, strict=strict, on_progress=on_progress
+        )
+        return self._runner.run(batch)
 
     def stream(
         self, prompt: Prompt, *, composition: str = "auto", answer_type: AnswerType | None = None

@@ -53,7 +53,11 @@ class Window(Generic[T]):
             return self._live[row]
         if self._journal.is_done(row):
             return None
-        live = self._live[row] = Live(FlowRun(self._flows.make(row)))
+        try:
+            live = self._live[row] = Live(FlowRun(self._flows.make(row)))
+        except ComposerError as exc:
+            self._flows.finish(row, exc)
+            return None
         try:
             live.run.start()
             for outcome in self._journal.outcomes(row):

@@ -9,12 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from composer.cli.ask import ask
+from composer.cli.batch import batch
 from composer.cli.chat import chat
 from composer.cli.doctor import doctor
 from composer.cli.experts import experts
 from composer.cli.fit import fit
 from composer.cli.init import init
 from composer.cli.output import complain
+from composer.cli.plan import plan
 from composer.cli.profile import profile
 from composer.cli.route import route
 from composer.errors import ComposerError
@@ -44,6 +46,8 @@ app = typer.Typer(
     '`composer ask "What is the capital of Norway?"`.',
 )
 app.command()(ask)
+app.command()(batch)
+app.command()(plan)
 app.command()(chat)
 app.command()(route)
 app.command()(profile)

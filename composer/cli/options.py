@@ -39,6 +39,12 @@ Explain = Annotated[
 System = Annotated[
     str | None, typer.Option("--system", help="A system message to put before the conversation.")
 ]
+Picture = Annotated[
+    Path | None,
+    typer.Option(
+        "--picture", metavar="FILE", help="Draw the slots over time there: .png or .svg."
+    ),
+]
 Verbose = Annotated[
     int,
     typer.Option(

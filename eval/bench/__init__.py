@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from eval.bench.bulk import bench_bulk
 from eval.bench.metrics import bench_metrics
 from eval.bench.overhead import bench_overhead
+from eval.bench.plan import bench_plan
 from eval.bench.result import BenchResult
 from eval.bench.route import bench_route
 from eval.bench.startup import bench_startup
@@ -13,8 +15,10 @@ from eval.bench.switch import bench_switch
 from eval.bench.throughput import bench_throughput
 
 BENCHES: Mapping[str, Callable[[], BenchResult]] = {
+    "bulk": bench_bulk,
     "metrics": bench_metrics,
     "overhead": bench_overhead,
+    "plan": bench_plan,
     "route": bench_route,
     "startup": bench_startup,
     "switch": bench_switch,

@@ -104,6 +104,16 @@ async def test_a_query_that_nobody_answers_is_a_result_too(bulk: Bulk) -> None:
     assert failed["error"]["kind"] == "AggregationError"
 
 
+async def test_a_query_that_the_composition_abstains_from_is_a_result_too(bulk: Bulk) -> None:
+    careful = {**ONE, "choose": {"threshold": 1.0, "abstain": True}}
+
+    report = await bulk.run(registry({"main": careful}), bulk.questions(3))
+
+    assert (report.n_answered, report.n_failed, report.loads) == (0, 3, 0)
+    assert {r["error"]["kind"] for r in bulk.results()} == {"RoutingError"}
+    assert bulk.results()[0]["error"]["message"].startswith("abstained")
+
+
 async def test_a_run_that_was_stopped_goes_on_without_asking_twice(bulk: Bulk) -> None:
     text = registry({"main": PANEL}, experts={name: {"token_s": 0.002} for name in EXPERTS})
     path, enough = bulk.questions(60), asyncio.Event()

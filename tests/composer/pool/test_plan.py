@@ -364,3 +364,38 @@ def test_nothing_is_loaded_ahead_where_it_does_not_fit_beside_what_runs() -> Non
     made = engines(2, memory_bytes=60)
     plan = make_plan(waiting([(0, 30), (1, 20)]), made, [node(can_load_ahead=True)])
     assert [stage.is_ahead for stage in plan.stages] == [False, False]
+
+
+def test_the_core_that_loads_ahead_does_one_load_at_a_time() -> None:
+    made = [engine(key, load_s) for key, load_s in (("a", 0), ("b", 0), ("c", 50), ("d", 50))]
+    rows = waiting([(0, 20), (1, 22), (2, 30), (3, 30)], waited_s=[9.0, 9.0, 0.0, 0.0])
+    plan = make_plan(rows, made, [node(2, can_load_ahead=True)], replicas=False)
+    loads = sorted((s.start_s, s.is_ahead) for s in plan.stages if s.engine in ("c", "d"))
+    assert loads == [(0, True), (22, False)]
+
+
+def test_of_engines_held_for_later_the_one_wanted_last_makes_room() -> None:
+    tight = node(memory_bytes=25, resident=("e0", "e1"))
+    rows = waiting([(0, 50), (1, 5), (2, 5)])
+    plan = make_plan(rows, engines(3), [tight], last=["e0", "e1"])
+    assert [(s.engine, s.is_load) for s in plan.stages] == [
+        ("e2", True),
+        ("e0", False),
+        ("e1", True),
+    ]
+
+
+def test_an_engine_goes_back_to_its_node_even_where_it_would_end_earlier_elsewhere() -> None:
+    nodes = [node(name="a"), node(name="b", resident=("e3",)), node(name="c")]
+    rows = waiting([(0, 100), (1, 50), (2, 35), (3, 20)])
+    plan = make_plan(rows, engines(4), nodes, replicas=False)
+    assert plan.estimate.loads == 3
+    assert plan.estimate.seconds == 110
+
+
+@settings(deadline=None, max_examples=40)
+@given(batches())
+def test_with_memory_for_all_slots_no_slot_has_two_stages_of_one_engine(batch: Batch) -> None:
+    roomy = [replace(each, memory_bytes=ROOM) for each in batch.nodes]
+    stages = replace(batch, nodes=roomy).plan().stages
+    assert len({(s.node, s.slot, s.engine) for s in stages}) == len(stages)

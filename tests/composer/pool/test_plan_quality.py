@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.errors import ConfigError
+from composer.pool.makespan import Assignment, whole
+from composer.pool.packing import packed
 from composer.pool.plan import EngineCost, Node, Plan, Waiting, make_plan
 from composer.pool.problem import make_problem
 from composer.pool.replicas import MIN_GAIN, lower_bound_s
@@ -327,3 +329,30 @@ def test_an_engine_that_there_is_not_is_an_error() -> None:
     waiting = Waiting(np.ones(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.float32))
     with pytest.raises(ValueError, match="engine 1 is not one of 1"):
         make_plan(waiting, [EngineCost("e", 1, 1, 1, 1)], [Node("a", 1, 1)])
+
+
+def test_a_plan_that_no_move_or_swap_shortens_is_not_the_last_word() -> None:
+    jobs = [(0.0, work_s) for work_s in (12.0, 7.0, 5.0, 10.0, 10.0, 19.0)]
+    assert plan(jobs, slots=3, replicas=False).estimate.seconds == 22
+
+
+def test_the_engine_is_split_whose_replica_pays_not_the_one_that_is_held() -> None:
+    jobs = [(60.0, 60.0), (2.0, 60.0), (2.0, 80.0)]
+    nodes = [Node("a", 100, 2, ("e0",))]
+    found = make_plan(rows(jobs, 60), engines(jobs), nodes).estimate
+    assert (found.loads, found.seconds) == (3, pytest.approx(103, rel=0.02))
+
+
+def test_as_many_parts_of_an_engine_need_no_load_as_nodes_hold_it() -> None:
+    nodes = [Node("a", 100, 2, ("e0",)), Node("b", 100, 1)]
+    work = make_problem(rows([(10.0, 9.0)], 9), engines([(10.0, 9.0)]), nodes).work
+    parts = Assignment(*(np.array(column) for column in ([0, 0], [0, 4], [4, 9], [0, 0])))
+    assert work.loads(parts).tolist() == [[0, 0, 10], [10, 10, 10]]
+
+
+def test_packing_gives_no_node_more_at_a_time_than_it_has_slots() -> None:
+    nodes = [Node("a", 1000, 1), Node("b", 100, 1)]
+    jobs = [(0.0, 10.0)] * 4
+    work = make_problem(rows(jobs), engines(jobs), nodes).work
+    packed_parts = packed(work, whole(work), np.ones(4, np.int64), nodes)
+    assert sorted(packed_parts.slot.tolist()) == [0, 0, 1, 1]
