@@ -19,12 +19,10 @@ from typing import Generic, TypeVar
 
 from composer.bulk.journal import Journal
 from composer.bulk.progress import BatchProgress, OnProgress, StageRecord
-from composer.bulk.stages import StagePlanner
+from composer.bulk.stages import StagePlanner, expected_load
 from composer.bulk.waiting import Load, Waiting
 from composer.bulk.window import Flows, Live, Window
-from composer.composed import max_tokens
 from composer.pool.pool import Pool
-from composer.tools import estimate_tokens
 from composer.types import Completion, Failure, Outcome, Request
 
 T = TypeVar("T")
@@ -69,7 +67,7 @@ class BulkRun(Generic[T]):
             pool: Where experts run.
             planner: Says whose turn it is.
             window: Queries that an engine is asked of at one time.
-            on_progress: Called whenever a query is done or a stage begins.
+            on_progress: Called after every outcome, and when a stage begins.
             on_stage: Called after every stage.
         """
         self._flows = flows
@@ -85,7 +83,7 @@ class BulkRun(Generic[T]):
         self._changed = asyncio.Event()
         self._broken: BaseException | None = None
         self._began_s = time.monotonic()
-        self._n_loads = pool.n_loads
+        self._n_loads = self._loads_planned = pool.n_loads
         self._has_room = True
         self._progress = BatchProgress(flows.phase, flows.n_rows, journal.n_done, journal.n_failed)
 
@@ -111,6 +109,7 @@ class BulkRun(Generic[T]):
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
+            self._pool.foresee(())
         return self._progress
 
     async def _gather(self) -> None:
@@ -140,6 +139,7 @@ class BulkRun(Generic[T]):
             self._stages[key] = _Stage(time.monotonic())
             task = running[key] = asyncio.create_task(self._take_turn(key))
             task.add_done_callback(lambda _: self._changed.set())
+        self._loads_planned = self._pool.n_loads + plan.estimate.loads
         self._has_room = len(set(first.values())) < free
         up = [expert for key in running for expert in self._planner.experts(key)]
         self._tell(
@@ -147,7 +147,6 @@ class BulkRun(Generic[T]):
                 self._progress,
                 experts=tuple(up),
                 n_stages=self._progress.n_stages + len(chosen),
-                loads_left=plan.estimate.loads,
                 left_s=plan.estimate.seconds,
             )
         )
@@ -187,7 +186,7 @@ class BulkRun(Generic[T]):
         loads: dict[str, Load] = {}
         for request in requests:
             key = self._planner.key(request.expert)
-            loads[key] = loads.get(key, Load()) + self._expected(request)
+            loads[key] = loads.get(key, Load()) + expected_load(self._planner.registry, request)
         for key, load in loads.items():
             if key in self._stages:
                 self._serve(row, key)
@@ -195,11 +194,6 @@ class BulkRun(Generic[T]):
                 self._waiting.add(key, row, load)
                 if self._has_room or not self._planner.is_local(key):
                     self._changed.set()
-
-    def _expected(self, request: Request) -> Load:
-        tokens = request.sampling.max_tokens or max_tokens(self._planner.registry, request.expert)
-        n = 0 if request.continuation is not None else tokens * (request.sampling.n or 1)
-        return Load(1, estimate_tokens(request.messages), n)
 
     def _serve(self, row: int, key: str) -> None:
         """Ask an engine that is up what a query waits for."""
@@ -239,9 +233,8 @@ class BulkRun(Generic[T]):
         if isinstance(outcome, Completion):
             stage.completion_tokens += outcome.completion_tokens
             stage.load_s = max(stage.load_s, outcome.loading_s)
-        n_done = self._journal.n_done
         self._wait(row, self._window.deliver(row, outcome))
-        self._count(outcome, is_done=self._journal.n_done > n_done)
+        self._count(outcome)
 
     def _end(self, row: int, live: Live[T], stage: _Stage, task: asyncio.Task[None]) -> None:
         live.tasks.discard(task)
@@ -254,13 +247,15 @@ class BulkRun(Generic[T]):
 
     # Progress.
 
-    def _count(self, outcome: Outcome, *, is_done: bool) -> None:
+    def _count(self, outcome: Outcome) -> None:
+        said = self._progress.completion_tokens
         if isinstance(outcome, Completion):
-            said = self._progress.completion_tokens + outcome.completion_tokens
-            rate = said / max(1e-6, time.monotonic() - self._began_s)
-            self._progress = replace(self._progress, completion_tokens=said, tokens_per_s=rate)
-        if is_done:
-            self._tell(self._progress)
+            said += outcome.completion_tokens
+        rate = said / max(1e-6, time.monotonic() - self._began_s)
+        requests = self._progress.requests + 1
+        self._tell(
+            replace(self._progress, requests=requests, completion_tokens=said, tokens_per_s=rate)
+        )
 
     def _tell(self, progress: BatchProgress) -> None:
         self._progress = replace(
@@ -268,5 +263,7 @@ class BulkRun(Generic[T]):
             n_done=self._journal.n_done,
             n_failed=self._journal.n_failed,
             loads=self._pool.n_loads - self._n_loads,
+            loads_left=max(0, self._loads_planned - self._pool.n_loads),
+            requests_left=self._waiting.requests,
         )
         self._on_progress(self._progress)

@@ -95,7 +95,7 @@ async def dry_run(
             "nobody; plan another composition"
         )
     planner = StagePlanner(registry, pool, last=composed.aggregator.experts)
-    rates = _measure(planner, registry, measured)
+    rates = _measure(planner, measured)
     with Batch(path) as batch, TemporaryDirectory(prefix="composer-plan-") as folder:
         routes = await route_batch(
             composed, planner, batch, Path(folder), lambda row: None, lambda n_done: None
@@ -139,15 +139,12 @@ async def dry_run(
     )
 
 
-def _measure(
-    planner: StagePlanner, registry: Registry, records: Iterable[StageRecord]
-) -> frozenset[str]:
-    """Tell the planner how fast engines were; the keys of those that it knows now."""
-    known = {planner.key(name) for name in registry.experts}
+def _measure(planner: StagePlanner, records: Iterable[StageRecord]) -> frozenset[str]:
+    """Tell the planner how fast engines were; the keys of those that it knows then."""
     found: set[str] = set()
     for record in records:
         seconds = record.end_s - record.start_s - record.load_s
-        if record.engine in known and record.completion_tokens and seconds > 0:
+        if record.completion_tokens and seconds > 0:
             planner.measure(record.engine, record.completion_tokens, seconds)
             found.add(record.engine)
     return frozenset(found)

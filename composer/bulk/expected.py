@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from composer.aggregators.cascade.cascade import CascadeAggregator
 from composer.bulk.lines import Batch
 from composer.bulk.routing import Routes
+from composer.bulk.stages import expected_load
 from composer.bulk.waiting import Load
 from composer.composed import max_tokens
 from composer.errors import ComposerError
-from composer.experts import Registry
 from composer.flow import FlowRun
 from composer.protocols import Aggregator, Tools
 from composer.tools import estimate_tokens
@@ -69,7 +69,7 @@ async def tally_first(batch: Batch, routes: Routes, tools: Tools) -> Tally:
         run.close()
         written = 0
         for request in first:
-            load = _expected(registry, request)
+            load = expected_load(registry, request)
             written += load.completion_tokens
             tally.add(request.expert, load)
         for expert in _later(aggregator, first):
@@ -77,13 +77,6 @@ async def tally_first(batch: Batch, routes: Routes, tools: Tools) -> Tally:
             tally.add(expert, Load(1, read, max_tokens(registry, expert)))
             tally.later.add(expert)
     return tally
-
-
-def _expected(registry: Registry, request: Request) -> Load:
-    """What a request is expected to take, as the driver expects it."""
-    tokens = request.sampling.max_tokens or max_tokens(registry, request.expert)
-    n_texts = 0 if request.continuation is not None else request.sampling.n or 1
-    return Load(1, estimate_tokens(request.messages), tokens * n_texts)
 
 
 def _later(aggregator: Aggregator, first: Sequence[Request]) -> list[str]:

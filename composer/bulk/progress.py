@@ -23,6 +23,10 @@ class BatchProgress:
     loads: int = 0
     loads_left: int = 0
     """By the plan as it stands; what flows have not asked yet is not in it."""
+    requests: int = 0
+    """Answered so far, or failed."""
+    requests_left: int = 0
+    """Of those asked so far, what waits for an engine's turn; an answer may make some needless."""
     completion_tokens: int = 0
     tokens_per_s: float = 0.0
     left_s: float | None = None

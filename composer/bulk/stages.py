@@ -9,15 +9,25 @@ import numpy as np
 
 from composer.backends import GIB, backend_entry
 from composer.bulk.waiting import Load
+from composer.composed import max_tokens
 from composer.errors import ConfigError
 from composer.experts import Registry
 from composer.pool.plan import EngineCost, Node, Plan, Waiting, make_plan
 from composer.pool.pool import Pool
+from composer.tools import estimate_tokens
+from composer.types import Request
 
 PROMPT_TOKENS_PER_S = 2000.0
 COMPLETION_TOKENS_PER_S = 300.0
 LOAD_S = 10.0
 """Guesses for what was never measured: a small model on a few cores."""
+
+
+def expected_load(registry: Registry, request: Request) -> Load:
+    """What a request is expected to take: a text as long as it may become."""
+    tokens = request.sampling.max_tokens or max_tokens(registry, request.expert)
+    n_texts = 0 if request.continuation is not None else request.sampling.n or 1
+    return Load(1, estimate_tokens(request.messages), tokens * n_texts)
 
 
 @dataclass(slots=True)
@@ -73,7 +83,7 @@ class StagePlanner:
         keys = [key for key in loads if self.is_local(key)]
         waiting = Waiting(
             engine=np.arange(len(keys), dtype=np.int32),
-            prompt_tokens=np.array([loads[k].prompt_tokens for k in keys], np.int32),
+            prompt_tokens=np.array([loads[k].prompt_tokens for k in keys], np.int64),
             completion_tokens=np.array([loads[k].completion_tokens for k in keys], np.float32),
         )
         held = {expert for runner in self.pool.runners() for expert in runner.experts}

@@ -29,17 +29,22 @@ class Waiting:
 
     def __init__(self) -> None:
         self._queues: dict[str, _Queue] = {}
+        self.requests = 0
+        """That wait, for all engines together."""
 
     def add(self, engine: str, row: int, load: Load) -> None:
         """A row waits for an engine, with this much."""
         self._queues.setdefault(engine, _Queue()).add(row, load)
+        self.requests += load.requests
 
     def take(self, engine: str) -> int | None:
         """The row that waits longest for the engine; it waits no more. None: nobody waits."""
         queue = self._queues.get(engine)
         if queue is None:
             return None
+        before = queue.load.requests
         row = queue.take()
+        self.requests -= before - queue.load.requests
         if queue.is_empty:
             del self._queues[engine]
         return row

@@ -242,6 +242,7 @@ def describe(progress: BatchProgress, left_s: float | None) -> str:
         said.append(f"{progress.n_failed} failed")
     if progress.experts:
         said.append(f"stage {progress.n_stages}: {' + '.join(progress.experts)}")
+    said.append(f"requests {progress.requests:,} and {progress.requests_left:,} waiting")
     said.append(f"loads {progress.loads} and {progress.loads_left} to come")
     said.append(f"{progress.tokens_per_s:.0f} tokens/s")
     if left_s is not None:

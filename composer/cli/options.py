@@ -41,9 +41,7 @@ System = Annotated[
 ]
 Picture = Annotated[
     Path | None,
-    typer.Option(
-        "--picture", metavar="FILE", help="Draw the slots over time there: .png or .svg."
-    ),
+    typer.Option("--picture", metavar="FILE", help="Draw the slots over time there: .png or .svg."),
 ]
 Verbose = Annotated[
     int,

@@ -78,7 +78,8 @@ class Waiting:
 
     engine: Int32Array
     """Which of the engines, [n]."""
-    prompt_tokens: Int32Array
+    prompt_tokens: Int32Array | Int64Array
+    """[n]."""
     completion_tokens: Float32Array
     """As expected, [n]."""
     waited_s: Float32Array | None = None

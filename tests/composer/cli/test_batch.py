@@ -275,7 +275,9 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(folder: Path) -> N
     told = run(folder, "-c", "both").stderr.splitlines()
 
     assert told[0] == "2 of 2 routed"
-    assert told[1].startswith("0 of 2 done, stage 1: ada, loads 0 and 2 to come, 0 tokens/s, ")
+    assert told[1].startswith(
+        "0 of 2 done, stage 1: ada, requests 0 and 2 waiting, loads 0 and 2 to come, 0 tokens/s, "
+    )
 
 
 def test_progress_is_a_bar_on_a_terminal(folder: Path) -> None:
@@ -296,8 +298,8 @@ def test_a_line_of_progress_says_how_far_it_is_and_what_is_left() -> None:
     make_teller(told.append)(ANSWERING)
 
     assert told == [
-        "3 of 10 done, 1 failed, stage 2: ada + bob, loads 4 and 5 to come, 7 tokens/s, "
-        "about 40 s left"
+        "3 of 10 done, 1 failed, stage 2: ada + bob, requests 0 and 0 waiting, "
+        "loads 4 and 5 to come, 7 tokens/s, about 40 s left"
     ]
 
 
