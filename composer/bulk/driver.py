@@ -38,6 +38,8 @@ class _Stage:
     """An engine's turn."""
 
     start_s: float
+    is_load: bool
+    """Whether its engine has to be loaded for it."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     load_s: float = 0.0
@@ -83,7 +85,8 @@ class BulkRun(Generic[T]):
         self._changed = asyncio.Event()
         self._broken: BaseException | None = None
         self._began_s = time.monotonic()
-        self._n_loads = self._loads_planned = pool.n_loads
+        self._n_loads = pool.n_loads
+        self._loads_waiting = 0
         self._has_room = True
         self._progress = BatchProgress(flows.phase, flows.n_rows, journal.n_done, journal.n_failed)
 
@@ -96,6 +99,7 @@ class BulkRun(Generic[T]):
         running: dict[str, asyncio.Task[None]] = {}
         try:
             await self._gather()
+            self._changed.clear()
             while self._start_stages(running):
                 await self._changed.wait()
                 self._changed.clear()
@@ -131,15 +135,16 @@ class BulkRun(Generic[T]):
         busy = sum(self._planner.is_local(key) for key in running)
         plan = self._planner.plan(loads)
         order = list(dict.fromkeys(stage.engine for stage in plan.stages))
+        to_load = {stage.engine for stage in plan.stages if stage.is_load}
         first = {stage.slot: stage.engine for stage in reversed(plan.stages)}
         free = self._planner.registry.pool.busy_engines - busy
         chosen += sorted(set(first.values()), key=order.index)[:free]
         self._pool.foresee([self._planner.experts(key)[0] for key in order])
         for key in chosen:
-            self._stages[key] = _Stage(time.monotonic())
+            self._stages[key] = _Stage(time.monotonic(), key in to_load)
             task = running[key] = asyncio.create_task(self._take_turn(key))
             task.add_done_callback(lambda _: self._changed.set())
-        self._loads_planned = self._pool.n_loads + plan.estimate.loads
+        self._loads_waiting = len(to_load - {*chosen})
         self._has_room = len(set(first.values())) < free
         up = [expert for key in running for expert in self._planner.experts(key)]
         self._tell(
@@ -258,12 +263,13 @@ class BulkRun(Generic[T]):
         )
 
     def _tell(self, progress: BatchProgress) -> None:
+        loading = sum(stage.is_load and not stage.requests for stage in self._stages.values())
         self._progress = replace(
             progress,
             n_done=self._journal.n_done,
             n_failed=self._journal.n_failed,
             loads=self._pool.n_loads - self._n_loads,
-            loads_left=max(0, self._loads_planned - self._pool.n_loads),
+            loads_left=self._loads_waiting + loading,
             requests_left=self._waiting.requests,
         )
         self._on_progress(self._progress)

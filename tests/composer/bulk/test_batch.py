@@ -288,6 +288,8 @@ async def test_progress_tells_queries_stages_and_loads(bulk: Bulk) -> None:
     assert answering[0].loads_left == len(EXPERTS)
     assert answering[-1].loads == len(EXPERTS)
     assert answering[-1].n_stages == len(EXPERTS)
+    assert {p.loads + p.loads_left for p in answering} == {len(EXPERTS)}
+    assert (answering[-1].requests, answering[-1].requests_left) == (60, 0)
 
 
 async def test_a_penalty_for_loads_keeps_queries_with_fewer_experts(bulk: Bulk) -> None:
