@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from composer.appending import unwritable
 from composer.bulk.annotating import Annotations, annotate_batch
 from composer.bulk.driver import WINDOW, BulkRun
-from composer.bulk.journal import Journal, unwritable
+from composer.bulk.journal import Journal
 from composer.bulk.lines import Batch
 from composer.bulk.marginal import LoadSaving
 from composer.bulk.progress import BatchProgress, OnProgress, StageRecord

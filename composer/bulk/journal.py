@@ -5,16 +5,12 @@
     {"row": 7, "done": 5310, "failed": false}                    its result ends at byte 5310
 
 Outcomes are sent to flows one at a time in the order of their lines, so a flow is rebuilt by
-sending them again. Lines are only appended, each by one write: whatever is killed loses at most
-the outcome that it was writing, a last line without its end is cut off. In memory a row is one
-number: where its last line begins.
+sending them again. In memory a row is one number: where its last line begins.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +19,11 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+from composer.appending import AppendedFile
 from composer.errors import ConfigError
 from composer.types import Completion, Failure, Outcome
 
 SCHEMA_VERSION = 1
-READ_BYTES = 1 << 14
-"""Most lines are shorter; a longer one is read piece by piece."""
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Completion | Failure)
 
 
@@ -52,8 +47,7 @@ class Journal:
         self._about = dict(about)
         self._last = array("q", [-1]) * n_rows
         self._done = bytearray(n_rows)
-        self._file = -1
-        self._end = 0
+        self._file = AppendedFile(path)
 
     def __enter__(self) -> Self:
         """Take up what is there.
@@ -62,21 +56,11 @@ class Journal:
             ConfigError: It cannot be written, another run is writing it, or it is of another
                 batch, newer than this program or broken.
         """
+        self._file.__enter__()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as exc:
-            raise unwritable(self.path, exc) from exc
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._take_up()
-        except BlockingIOError as exc:
-            os.close(self._file)
-            raise ConfigError(
-                f"{self.path}: another run writes there; wait for it, or name another folder"
-            ) from exc
         except BaseException:
-            os.close(self._file)
+            self._file.__exit__(None, None, None)
             raise
         return self
 
@@ -86,7 +70,7 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._file)
+        self._file.__exit__(kind, error, trace)
 
     def is_done(self, row: int) -> bool:
         """Whether the row's result is written."""
@@ -97,7 +81,7 @@ class Journal:
         found: list[Outcome] = []
         at = self._last[row]
         while at >= 0:
-            line = json.loads(self._line(at))
+            line = json.loads(self._file.line(at))
             found.append(_OUTCOME.validate_python(line["outcome"]))
             at = line["before"]
         return found[::-1]
@@ -127,21 +111,14 @@ class Journal:
         self.results_end = results_end
 
     def _take_up(self) -> None:
-        begin = 0
-        with open(self.path, "rb") as file:
-            for number, data in enumerate(file, start=1):
-                if not data.endswith(b"\n"):
-                    break
-                try:
-                    self._take_in(number, begin, json.loads(data))
-                except (KeyError, TypeError, ValueError, IndexError) as exc:
-                    raise ConfigError(
-                        f"{self.path}:{number}: is no line of a journal; name another folder"
-                    ) from exc
-                begin += len(data)
-        self._end = begin
-        os.ftruncate(self._file, begin)
-        if begin == 0:
+        for number, (begin, line) in enumerate(self._file.take_up(), start=1):
+            try:
+                self._take_in(number, begin, json.loads(line))
+            except (KeyError, TypeError, ValueError, IndexError) as exc:
+                raise ConfigError(
+                    f"{self.path}:{number}: is no line of a journal; name another folder"
+                ) from exc
+        if self._file.end == 0:
             self._write({"schema_version": SCHEMA_VERSION, "batch": self._about})
 
     def _take_in(self, number: int, begin: int, line: dict[str, Any]) -> None:
@@ -166,38 +143,6 @@ class Journal:
                     f"({was.get(what)} then, {value} now); restore it, or name another folder"
                 )
 
-    def _line(self, begin: int) -> bytes:
-        data = os.pread(self._file, READ_BYTES, begin)
-        while b"\n" not in data:
-            data += os.pread(self._file, READ_BYTES, begin + len(data))
-        return data[: data.index(b"\n")]
-
     def _write(self, line: Mapping[str, Any]) -> int:
         """Append a line; where it begins."""
-        begin = self._end
-        self._end += append(self._file, self.path, json.dumps(line).encode() + b"\n", begin)
-        return begin
-
-
-def append(file: int, path: Path, data: bytes, end: int) -> int:
-    """Write at the end of a file, all or nothing; the number of bytes.
-
-    Raises:
-        ConfigError: The disk is full, or cannot be written; the file is as it was.
-    """
-    try:
-        written = os.pwrite(file, data, end)
-        if written == len(data):
-            return written
-        raise OSError(28, "No space left on device")
-    except OSError as exc:
-        os.ftruncate(file, end)
-        raise unwritable(path, exc) from exc
-
-
-def unwritable(path: Path, exc: OSError) -> ConfigError:
-    """The error of a file of a run that cannot be written."""
-    return ConfigError(
-        f"{path}: cannot be written ({exc.strerror}); make room and run the same command again, "
-        "which goes on from here"
-    )
+        return self._file.append(json.dumps(line).encode())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from composer.bulk.journal import append, unwritable
+from composer.appending import AppendedFile
 from composer.bulk.lines import BatchLine
 from composer.errors import ComposerError, ConfigError
 from composer.types import Answer
@@ -28,7 +27,7 @@ class Results:
         """
         self._path = path
         self._end = end
-        self._file = -1
+        self._file = AppendedFile(path)
 
     def __enter__(self) -> Self:
         """Take up what is there.
@@ -36,19 +35,15 @@ class Results:
         Raises:
             ConfigError: It cannot be written, or results that were written are gone.
         """
-        try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            size = os.fstat(self._file).st_size
-            if size >= self._end:
-                os.ftruncate(self._file, self._end)
-        except OSError as exc:
-            raise unwritable(self._path, exc) from exc
-        if size < self._end:
-            os.close(self._file)
+        self._file.__enter__()
+        missing = self._end - self._file.end
+        if missing > 0:
+            self._file.__exit__(None, None, None)
             raise ConfigError(
-                f"{self._path}: {self._end - size} bytes of results are gone; restore the file, or "
-                "name another folder"
+                f"{self._path}: {missing} bytes of results are gone; restore the file, or name "
+                "another folder"
             )
+        self._file.cut(self._end)
         return self
 
     def __exit__(
@@ -57,7 +52,7 @@ class Results:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._file)
+        self._file.__exit__(kind, error, trace)
 
     def add(self, line: BatchLine, composition: str, found: Answer | ComposerError) -> int:
         """Write a query's result; where the file ends then.
@@ -66,9 +61,9 @@ class Results:
             ConfigError: The disk is full, or cannot be written; nothing is written then.
         """
         form = _openai_form if line.is_openai else _plain_form
-        data = json.dumps(form(line.query.id, composition, found), ensure_ascii=False).encode()
-        self._end += append(self._file, self._path, data + b"\n", self._end)
-        return self._end
+        told = form(line.query.id, composition, found)
+        self._file.append(json.dumps(told, ensure_ascii=False).encode())
+        return self._file.end
 
 
 def _plain_form(query_id: str, composition: str, found: Answer | ComposerError) -> dict[str, Any]:

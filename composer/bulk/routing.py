@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from composer.bulk.journal import unwritable
+from composer.appending import unwritable
 from composer.bulk.lines import Batch
 from composer.bulk.marginal import LoadSaving, marginal_load_s
 from composer.bulk.stages import StagePlanner

@@ -4,15 +4,12 @@
     {"expert": "smol", "settings": "SHA-256 of its engine, source, arguments and sampling"}
     {"request": "SHA-256 of what was asked", "outcome": {"request_id": ..., "samples": [...]}}
 
-Lines are only appended, each by one write, so that whatever is killed loses at most the outcome it
-was writing: a last line without its end is dropped. Of two outcomes of a request the later holds.
+Of two outcomes of a request the later holds.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+from composer.appending import AppendedFile
 from composer.errors import ConfigError
 from composer.fingerprint import digest
 from composer.profile.cases import Case
@@ -47,7 +45,7 @@ class Journal:
         self._settings = settings
         self._admitted: dict[str, str] = {}
         self._known: dict[RequestId, tuple[str, Outcome]] = {}
-        self._descriptor = -1
+        self._lines = AppendedFile(self._file)
 
     def __enter__(self) -> Self:
         """Take up what is there.
@@ -56,15 +54,11 @@ class Journal:
             ConfigError: The folder cannot be written, another run is writing there, or what is
                 there is of other cases, newer than this program or broken.
         """
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as exc:
-            raise self._unwritable(exc) from exc
+        self._lines.__enter__()
         try:
             self._take_up()
         except BaseException:
-            os.close(self._descriptor)
+            self._lines.__exit__(None, None, None)
             raise
         return self
 
@@ -74,7 +68,7 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._descriptor)
+        self._lines.__exit__(kind, error, trace)
 
     def admit(self, expert: str) -> None:
         """Note that an expert is asked with its settings.
@@ -104,19 +98,7 @@ class Journal:
         self._write({"request": asked, "outcome": _OUTCOME.dump_python(outcome, mode="json")})
 
     def _take_up(self) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise ConfigError(
-                f"{self._file}: another run writes there; wait for it, or name another folder"
-            ) from exc
-        data = self._file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.ftruncate(self._descriptor, whole)
-        if not whole:
-            self._write({"schema_version": SCHEMA_VERSION, "cases": self._cases})
-        for number, line in enumerate(data[:whole].splitlines(), start=1):
+        for number, (_, line) in enumerate(self._lines.take_up(), start=1):
             try:
                 self._take_in(number, json.loads(line))
             except (KeyError, TypeError, ValueError) as exc:
@@ -124,6 +106,8 @@ class Journal:
                     f"{self._file}:{number}: is no line of a journal; remove it, or name another "
                     "folder"
                 ) from exc
+        if self._lines.end == 0:
+            self._write({"schema_version": SCHEMA_VERSION, "cases": self._cases})
 
     def _take_in(self, number: int, line: dict[str, Any]) -> None:
         if number == 1:
@@ -147,15 +131,7 @@ class Journal:
             )
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        try:
-            os.write(self._descriptor, json.dumps(line).encode() + b"\n")
-        except OSError as exc:
-            raise self._unwritable(exc) from exc
-
-    def _unwritable(self, exc: OSError) -> ConfigError:
-        return ConfigError(
-            f"{self._file}: cannot be written ({exc.strerror}); make room, or name another folder"
-        )
+        self._lines.append(json.dumps(line).encode())
 
 
 def _request_digest(request: Request) -> str:

@@ -237,14 +237,14 @@ def test_a_folder_that_cannot_be_made_is_refused(run_profile: RunProfile, journa
 def test_a_full_disk_ends_the_run_in_one_line(
     run_profile: RunProfile, journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = os.write
+    write = os.pwrite
 
-    def write_or_fail(descriptor: int, data: bytes) -> int:
+    def write_or_fail(descriptor: int, data: bytes, offset: int) -> int:
         if b'"outcome"' in data:
             raise OSError(28, "No space left on device")
-        return write(descriptor, data)
+        return write(descriptor, data, offset)
 
-    monkeypatch.setattr(os, "write", write_or_fail)
+    monkeypatch.setattr(os, "pwrite", write_or_fail)
 
     with pytest.raises(ConfigError, match=r"cannot be written \(No space left on device\)"):
         run_profile()
