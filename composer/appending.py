@@ -1,7 +1,7 @@
-"""A file of lines that are only appended: whatever is killed loses at most the line it was writing.
+"""Files that survive whatever ends their writer, above all one of lines that are only appended.
 
-A last line without its end is cut off when the file is taken up again; a line that the disk has no
-room for is not written in part.
+Whoever is killed loses at most the line that it was writing: a last line without its end is cut off
+when the file is taken up again, and a line that the disk has no room for is not written in part.
 """
 
 from __future__ import annotations
@@ -99,6 +99,20 @@ class AppendedFile:
         while b"\n" not in data:
             data += os.pread(self._file, READ_BYTES, begin + len(data))
         return data[: data.index(b"\n")]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file as a whole or not at all, over what was there.
+
+    Raises:
+        ConfigError: The disk is full, or cannot be written; what was there still is.
+    """
+    beside = path.with_name(f"{path.name}.tmp")
+    try:
+        beside.write_text(text, "utf-8")
+        os.replace(beside, path)
+    except OSError as exc:
+        raise unwritable(path, exc) from exc
 
 
 def unwritable(path: Path, exc: OSError) -> ConfigError:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from composer.appending import unwritable
+from composer.appending import AppendedFile, write_whole
 from composer.bulk.annotating import Annotations, annotate_batch
 from composer.bulk.driver import WINDOW, BulkRun
 from composer.bulk.journal import Journal
@@ -115,12 +115,14 @@ async def run_batch(
         )
         await _resolve(routes, pool)
         answering = _Answering(batch, routes, annotations, PoolTools(pool), journal, results)
+        stages = stack.enter_context(AppendedFile(run_dir / STAGES))
+        for _ in stages.take_up():
+            pass
         records: list[StageRecord] = []
 
         def keep(record: StageRecord) -> None:
             records.append(record)
-            with open(run_dir / STAGES, "a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(record)) + "\n")
+            stages.append(json.dumps(asdict(record)).encode())
 
         flows = Flows("answer", len(batch), answering.flow, answering.finish)
         run = BulkRun(
@@ -194,10 +196,7 @@ def _identity(batch: Batch, composed: Composed, registry: Registry) -> dict[str,
 
 def _write_rejects(batch: Batch, path: Path) -> None:
     lines = [json.dumps({"line": r.number, "reason": r.reason}) + "\n" for r in batch.rejects]
-    try:
-        path.write_text("".join(lines), "utf-8")
-    except OSError as exc:
-        raise unwritable(path, exc) from exc
+    write_whole(path, "".join(lines))
 
 
 async def _resolve(routes: Routes, pool: Pool) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast, get_args
 
+from composer.appending import unwritable, write_whole
 from composer.errors import ConfigError
 from composer.queries import Prompt, make_query
 from composer.types import AnswerType, Query
@@ -146,13 +147,11 @@ def keep_prompts(prompts: Iterable[Prompt], folder: Path) -> Path:
     path, text = folder / PROMPTS, "".join(lines)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.read_text("utf-8") != text:
-            raise ConfigError(f"{path}: holds other prompts; name another folder")
-        path.write_text(text, "utf-8")
     except OSError as exc:
-        raise ConfigError(
-            f"{path}: cannot be written ({exc.strerror}); make room, or name another folder"
-        ) from exc
+        raise unwritable(folder, exc) from exc
+    if path.exists() and path.read_text("utf-8") != text:
+        raise ConfigError(f"{path}: holds other prompts; name another folder")
+    write_whole(path, text)
     return path
 
 

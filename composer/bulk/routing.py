@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from composer.appending import unwritable
+from composer.appending import unwritable, write_whole
 from composer.bulk.lines import Batch
 from composer.bulk.marginal import LoadSaving, marginal_load_s
 from composer.bulk.stages import StagePlanner
@@ -118,10 +118,7 @@ async def route_batch(
         "load_s": load_s.tolist(),
         "saving": None if saving is None else asdict(saving),
     }
-    try:
-        about.write_text(json.dumps(kept), "utf-8")
-    except OSError as exc:
-        raise unwritable(about, exc) from exc
+    write_whole(about, json.dumps(kept))
     return routes
 
 

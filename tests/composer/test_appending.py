@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from composer.appending import AppendedFile
+from composer.appending import AppendedFile, write_whole
 from composer.errors import ConfigError
 
 
@@ -50,3 +50,24 @@ def test_a_full_disk_says_that_the_same_command_goes_on() -> None:
         pytest.raises(ConfigError, match=r"^/dev/full: cannot be written \(No space left.*goes on"),
     ):
         file.append(b"line")
+
+
+def test_a_small_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    path.write_text("old", "utf-8")
+
+    write_whole(path, "new")
+
+    assert path.read_text("utf-8") == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_small_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    path.write_text("old", "utf-8")
+    (tmp_path / "small.tmp").symlink_to("/dev/full")
+
+    with pytest.raises(ConfigError, match=r"small: cannot be written \(No space left"):
+        write_whole(path, "new")
+
+    assert path.read_text("utf-8") == "old"

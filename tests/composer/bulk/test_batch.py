@@ -204,6 +204,17 @@ async def test_results_that_were_written_but_not_noted_are_written_once(bulk: Bu
     assert sorted(r["id"] for r in bulk.results()) == [f"q{i}" for i in range(5)]
 
 
+async def test_a_run_killed_while_it_wrote_of_a_stage_goes_on(bulk: Bulk) -> None:
+    path, stages = bulk.questions(5), bulk.folder / "run" / "stages.jsonl"
+    await bulk.run(MAIN, path)
+    whole = stages.read_bytes()
+    stages.write_bytes(whole[:-10])
+
+    await bulk.run(MAIN, path)
+
+    assert stages.read_bytes() == whole[: whole[:-10].rfind(b"\n") + 1]
+
+
 async def test_the_folder_of_another_batch_is_refused(bulk: Bulk) -> None:
     await bulk.run(MAIN, bulk.questions(3))
 
