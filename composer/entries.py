@@ -253,6 +253,19 @@ class PoolSettings(Entry):
     """Processor cores for all experts. Left out: all of them."""
     busy_engines: Count = 1
     """Engines that generate at one time; the cores are shared out among them."""
+    node_resource: Annotated[str, Field(min_length=1)] | None = None
+    """Experts run on the nodes of the Ray cluster that have this custom resource, and as many
+    engines generate on a node at one time as it has of it; memory_gib and cores then are of each
+    node. Left out: experts run on this machine."""
+    gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
+    """Memory for all experts on the GPU of a machine; memory_gib then is what their processes, and
+    experts that sleep, may take of its own memory. Left out: experts compute on the processor."""
+    load_ahead: bool = False
+    """Whether the next expert may be loaded while another generates, where memory is left."""
+    keep_processes: bool = True
+    """Whether the process that an expert leaves is used again; else each load has a new one."""
+    age_limit_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which a request of a batch that waits comes before shorter batches."""
     warm_spares: Annotated[int, Field(strict=True, ge=0)] = 1
     """Processes kept ready for the next expert to load into."""
     max_attempts: Count = 2
