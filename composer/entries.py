@@ -117,6 +117,9 @@ class Expert(Entry):
     """Let the model's repository run its own code on this machine."""
     pinned: Flag = False
     """Never unload it to make room for another."""
+    replicas: Count = 1
+    """Copies of it that may be up side by side when more is asked than one of them answers in a
+    batch; on several machines, say. For an adapter, say it of its base."""
 
     @property
     def resolved_runner(self) -> Literal["inline", "ray"]:

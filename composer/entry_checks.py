@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from composer.config_file import Location
 from composer.credentials import HOW_TO_REFER, is_reference
-from composer.entries import Composition, Expert
+from composer.entries import Composition, Expert, PoolSettings
 from composer.suggest import suggest
 
 EntryT = TypeVar("EntryT", bound=BaseModel)
@@ -108,6 +108,25 @@ def check_composition(composition: Composition, names: Collection[str]) -> Itera
             yield from _check_name(settings[key], names, (part, key))
         if "experts" in settings:
             yield from _check_names(settings["experts"], names, (part, "experts"))
+
+
+def check_pool(settings: PoolSettings, experts: Mapping[str, Expert]) -> Iterator[Found]:
+    """What is wrong between the pool's settings and the experts of the file."""
+    if settings.gpu_memory_gib is None:
+        return
+    greedy = [
+        name
+        for name, expert in experts.items()
+        if expert.engine == "vllm"
+        and expert.base is None
+        and "kv_cache_memory_bytes" not in expert.engine_args
+    ]
+    if greedy:
+        message = (
+            "'gpu_memory_gib' is shared out by what engines take, and vLLM takes nearly all unless "
+            f"told otherwise; give {greedy} engine_args.kv_cache_memory_bytes"
+        )
+        yield ("gpu_memory_gib",), message
 
 
 def _describe(model: type[BaseModel], error: ErrorDetails) -> Found:

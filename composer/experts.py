@@ -30,6 +30,7 @@ from composer.entry_checks import (
     Found,
     check_composition,
     check_expert,
+    check_pool,
     parse_entry,
 )
 from composer.errors import ConfigError
@@ -188,6 +189,7 @@ class _Reading:
         pool = PoolSettings()
         if top.get("pool") is not None:
             pool = self._entry(PoolSettings, top["pool"], ("pool",)) or pool
+        self._note_all(("pool",), check_pool(pool, experts))
         return Registry(experts, compositions, pool, self._file.path)
 
     def _top(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from composer.types import (
     Annotation,
@@ -184,6 +184,23 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Sleeper(Protocol):
+    """A `Backend` whose engine can leave the GPU and come back without being loaded anew."""
+
+    async def sleep(self, level: Literal[1, 2]) -> None:
+        """Leave the GPU; nothing runs, and it is awake.
+
+        Args:
+            level: 1: the weights are kept in the machine's own memory. 2: they are not.
+        """
+        ...
+
+    async def wake(self) -> None:
+        """Come back from sleep, ready to generate."""
+        ...
+
+
 class Runner(Protocol):
     """Where a backend lives: this event loop, or a process of its own. One engine at a time."""
 
@@ -212,6 +229,14 @@ class Runner(Protocol):
 
     async def unload(self) -> int:
         """Empty the runner and return the bytes its process tree still holds."""
+        ...
+
+    async def sleep(self, level: Literal[1, 2]) -> int:
+        """See `Sleeper.sleep`; returns the bytes that its process tree holds then."""
+        ...
+
+    async def wake(self) -> Loaded:
+        """See `Sleeper.wake`; also raises `ExpertUnavailable` when the process dies."""
         ...
 
     async def memory_bytes(self) -> int:

@@ -30,23 +30,6 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """One question put to a composition."""
-
-    id: str
-    messages: tuple[Message, ...]
-    category: str | None = None
-    """Known only where the caller knows it; evaluation hides it from routers unless asked."""
-    answer_type: AnswerType | None = None
-    """How a typed answer is read from an expert's text; None: the aggregator's own setting."""
-
-    @property
-    def text(self) -> str:
-        """The last user message: what routers embed."""
-        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
-
-
-@dataclass(frozen=True, slots=True)
 class Sampling:
     """How an engine draws tokens, in the engines' own words. None: not said here."""
 
@@ -71,6 +54,25 @@ class Sampling:
 
 DEFAULT_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=256, stop=(), n=1)
 """What holds where neither the request nor the expert says otherwise: greedy, 256 tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question put to a composition."""
+
+    id: str
+    messages: tuple[Message, ...]
+    category: str | None = None
+    """Known only where the caller knows it; evaluation hides it from routers unless asked."""
+    answer_type: AnswerType | None = None
+    """How a typed answer is read from an expert's text; None: the aggregator's own setting."""
+    sampling: Sampling = Sampling()
+    """How its answer is drawn, where the aggregator leaves that open; over the expert's own."""
+
+    @property
+    def text(self) -> str:
+        """The last user message: what routers embed."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +369,13 @@ class EngineSpec:
     chat_template: str | None = None
     """Jinja2 text; None: the model's own."""
     trust_remote_code: bool = False
+    replica: int = 0
+    """Which of several copies of it that are up side by side, from 0."""
+
+    @property
+    def copy_key(self) -> str:
+        """Identifies this copy; figures that are measured hold for all copies, under `key`."""
+        return f"{self.key}/{self.replica}" if self.replica else self.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,12 @@ class BackendEntry:
 
     make: Callable[[], Backend]
     memory_bytes: Callable[[EngineSpec], int]
-    """What the engine adds to its process, estimated from its resolved spec."""
+    """What the engine adds to its process, or takes of a GPU, estimated from its resolved spec."""
     is_local: bool
     """Whether it computes on this machine, and so takes part in the budgets."""
     capabilities: Capabilities
+    asleep_bytes: Callable[[EngineSpec], int | None] = lambda spec: None
+    """What an engine on a GPU keeps in its process while it sleeps; None: it cannot sleep."""
 
 
 def _vllm() -> Backend:
@@ -38,6 +40,12 @@ def _vllm_memory_bytes(spec: EngineSpec) -> int:
     from composer.backends.vllm_memory import engine_bytes
 
     return engine_bytes(spec)
+
+
+def _vllm_asleep_bytes(spec: EngineSpec) -> int | None:
+    from composer.backends.vllm_memory import weights_bytes
+
+    return weights_bytes(spec) if spec.engine_args.get("enable_sleep_mode") else None
 
 
 def _openai() -> Backend:
@@ -56,6 +64,11 @@ def _scripted_memory_bytes(spec: EngineSpec) -> int:
     return int(float(spec.engine_args.get("memory_gib", 0.0)) * GIB)
 
 
+def _scripted_asleep_bytes(spec: EngineSpec) -> int | None:
+    asleep_gib = spec.engine_args.get("asleep_gib")
+    return None if asleep_gib is None else int(float(asleep_gib) * GIB)
+
+
 def _recorded() -> Backend:
     from composer.backends.recorded import RecordedBackend
 
@@ -68,8 +81,9 @@ BACKENDS: Mapping[str, BackendEntry] = {
         _vllm_memory_bytes,
         is_local=True,
         capabilities=Capabilities(
-            logprobs=True, schema=True, continuation=True, peers=True, adapters=True
+            logprobs=True, schema=True, continuation=True, peers=True, adapters=True, sleep=True
         ),
+        asleep_bytes=_vllm_asleep_bytes,
     ),
     "openai": BackendEntry(
         _openai,
@@ -81,7 +95,8 @@ BACKENDS: Mapping[str, BackendEntry] = {
         _scripted,
         _scripted_memory_bytes,
         is_local=True,
-        capabilities=Capabilities(logprobs=True, schema=True, continuation=True),
+        capabilities=Capabilities(logprobs=True, schema=True, continuation=True, sleep=True),
+        asleep_bytes=_scripted_asleep_bytes,
     ),
     "recorded": BackendEntry(
         _recorded,

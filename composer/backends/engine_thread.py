@@ -14,7 +14,7 @@ import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from composer.types import Completion, Delta, Failure, Request, RequestId
 
@@ -54,12 +54,18 @@ class _Abort:
     ids: tuple[RequestId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Do:
+    work: Callable[[Any], None]
+    done: asyncio.Future[None]
+
+
 class EngineThread:
     """Runs one engine on its own thread for callers on an event loop."""
 
     def __init__(self, make: Callable[[], SteppedEngine]) -> None:
         self._make = make
-        self._commands: queue.Queue[_Add | _Abort | None] = queue.Queue()
+        self._commands: queue.Queue[_Add | _Abort | _Do | None] = queue.Queue()
         self._sinks: dict[RequestId, asyncio.Queue[Event]] = {}
         self._running: dict[RequestId, str] = {}
         self._thread: threading.Thread | None = None
@@ -99,6 +105,12 @@ class EngineThread:
             if unfinished:
                 self.abort(tuple(unfinished))
 
+    async def do(self, work: Callable[[Any], None]) -> None:
+        """Have the thread do something with its engine between steps; raises what that raises."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._commands.put(_Do(work, done))
+        await done
+
     def abort(self, ids: Sequence[RequestId]) -> None:
         """See `Backend.abort`."""
         self._commands.put(_Abort(tuple(ids)))
@@ -134,10 +146,22 @@ class EngineThread:
                     return False
                 case _Add(requests, stream):
                     self._add(engine, requests, stream)
+                case _Do(work, done):
+                    self._do(engine, work, done)
                 case _Abort(ids):
                     known = {i: self._running.pop(i) for i in ids if i in self._running}
                     engine.abort(tuple(known))
                     self._emit([_cancelled(i, expert) for i, expert in known.items()])
+
+    def _do(
+        self, engine: SteppedEngine, work: Callable[[Any], None], done: asyncio.Future[None]
+    ) -> None:
+        try:
+            work(engine)
+        except Exception as exc:  # noqa: BLE001 - handed over to the awaiting caller
+            self._loop.call_soon_threadsafe(done.set_exception, exc)
+        else:
+            self._loop.call_soon_threadsafe(done.set_result, None)
 
     def _add(self, engine: SteppedEngine, requests: Sequence[Request], stream: bool) -> None:
         for request in requests:

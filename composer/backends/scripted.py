@@ -10,8 +10,13 @@ A public fake for tests, simulations and dry runs of a configuration. Its `engin
     logprob: -0.5              of every token, in nats
     first_token_s, token_s     seconds before the first and between further tokens
     load_s, memory_gib         what a load takes and holds
+    asleep_gib                 what it keeps of the machine's memory while it sleeps at level 1, on
+                               a GPU that memory_gib is of then; left out: it cannot sleep
+    sleep_s, wake_s            what that takes, and what waking does; load_s more from level 2
     load_failure: "reason"     the load fails
     context: 2048              its context length in tokens
+    log: "/path"               a file to which it appends the id of each request that it begins, a
+                               line each; several engines, in processes of their own, may share it
 
 A token is a word with the white space before it.
 """
@@ -23,7 +28,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from composer.backends import BACKENDS
 from composer.errors import ConfigError, ExpertUnavailable
@@ -55,8 +60,12 @@ class Script:
     token_s: float = 0.0
     load_s: float = 0.0
     memory_gib: float = 0.0
+    asleep_gib: float | None = None
+    sleep_s: float = 0.0
+    wake_s: float = 0.0
     load_failure: str | None = None
     context: int | None = None
+    log: str | None = None
 
     @classmethod
     def read(cls, spec: EngineSpec) -> Script:
@@ -100,11 +109,14 @@ class ScriptedBackend:
     def __init__(self) -> None:
         self.capabilities = BACKENDS["scripted"].capabilities
         self._script = Script()
+        self._level = 0
         self._aborted: dict[RequestId, asyncio.Event] = {}
 
     async def load(self, spec: EngineSpec) -> None:
         """See `Backend.load`."""
         self._script = Script.read(spec)
+        if self._script.log is not None:
+            _append(self._script.log, "")
         await asyncio.sleep(self._script.load_s)
         if self._script.load_failure is not None:
             raise ExpertUnavailable(spec.experts[0], self._script.load_failure)
@@ -113,6 +125,7 @@ class ScriptedBackend:
         self, requests: Sequence[Request], *, stream: bool
     ) -> AsyncGenerator[Delta | Completion | Failure]:
         """See `Backend.generate`."""
+        assert not self._level, "an engine that sleeps was asked"
         events: asyncio.Queue[Delta | Completion | Failure] = asyncio.Queue()
         for request in requests:
             self._aborted[request.id] = asyncio.Event()
@@ -140,6 +153,17 @@ class ScriptedBackend:
     async def unload(self) -> None:
         """See `Backend.unload`."""
 
+    async def sleep(self, level: Literal[1, 2]) -> None:
+        """See `Sleeper.sleep`."""
+        self._level = level
+        await asyncio.sleep(self._script.sleep_s)
+
+    async def wake(self) -> None:
+        """See `Sleeper.wake`."""
+        reload_s = self._script.load_s if self._level == 2 else 0.0
+        await asyncio.sleep(self._script.wake_s + reload_s)
+        self._level = 0
+
     async def _run(
         self,
         request: Request,
@@ -148,6 +172,8 @@ class ScriptedBackend:
         stream: bool,
     ) -> None:
         script = self._script
+        if script.log is not None:
+            _append(script.log, f"{request.id}\n")
         text, failure = script.reply(request), script.failure(request)
         started_s = asyncio.get_running_loop().time()
         if failure == "crash":
@@ -195,6 +221,18 @@ def split_tokens(text: str) -> list[str]:
 def last_user_text(messages: Sequence[Message]) -> str:
     """The text that a script's keys are looked for in."""
     return next((m.content for m in reversed(messages) if m.role == "user"), "")
+
+
+def _append(path: str, text: str) -> None:
+    """Append in one write, which the kernel keeps apart from those of other processes."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be written ({exc.strerror}); name another log") from exc
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
 
 
 def _completion(request: Request, script: Script, generating_s: float) -> Completion:

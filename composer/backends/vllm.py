@@ -11,7 +11,7 @@ import gc
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from torch import Tensor
 from vllm import EngineArgs, SamplingParams
@@ -35,13 +35,10 @@ from composer.backends.vllm_groups import (
 )
 from composer.backends.vllm_memory import vllm_engine_args
 from composer.backends.vllm_mixtures import Added, Mixtures, Moved, forced_arguments, row_arguments
-from composer.backends.vllm_outputs import Run
+from composer.backends.vllm_outputs import Run, one_line, refused, too_long
 from composer.errors import ConfigError, ExpertUnavailable
 from composer.tokenizer import ChatTokenizer
 from composer.types import EngineSpec, Failure, Request, RequestId
-
-REASON_CHARACTERS = 400
-"""As much of vLLM's own words as an error of ours repeats."""
 
 
 class VllmBackend:
@@ -61,10 +58,10 @@ class VllmBackend:
         except ValueError as exc:
             # vLLM's word for arguments that contradict the model, the machine or one another.
             raise ConfigError(
-                f"expert {spec.experts[0]!r}: vLLM refuses its engine_args: {_one_line(exc)}"
+                f"expert {spec.experts[0]!r}: vLLM refuses its engine_args: {one_line(exc)}"
             ) from None
         except Exception as exc:  # noqa: BLE001 - the border: whatever a load raises, said once
-            reason = f"vLLM did not load it: {_one_line(exc)}"
+            reason = f"vLLM did not load it: {one_line(exc)}"
             raise ExpertUnavailable(spec.experts[0], reason) from None
         self._thread = thread
 
@@ -85,6 +82,16 @@ class VllmBackend:
         if self._thread is not None:
             await self._thread.stop()
             self._thread = None
+
+    async def sleep(self, level: Literal[1, 2]) -> None:
+        """See `Sleeper.sleep`. Not measured on a GPU; on a CPU vLLM does nothing."""
+        assert self._thread is not None, "nothing is loaded"
+        await self._thread.do(lambda engine: engine.sleep(level))
+
+    async def wake(self) -> None:
+        """See `Sleeper.wake`. Not measured on a GPU."""
+        assert self._thread is not None, "nothing is loaded"
+        await self._thread.do(_Engine.wake)
 
 
 class _Engine:
@@ -117,27 +124,21 @@ class _Engine:
         self._runs: dict[RequestId, Run] = {}
         self._rows: dict[str, tuple[Run, int]] = {}
         self._held: list[Run] = []
+        self._level: Literal[0, 1, 2] = 0
 
     def add(self, request: Request, *, stream: bool) -> Failure | None:
         """See `SteppedEngine.add`; a group enters in a later step, when there is room for all."""
-        assert self._engine is not None
         if request.peers or request.weights:
             experts = None if self._mixtures is None else self._experts
             if (reason := unmixable(request, experts)) is not None:
-                return _refused(request, reason)
+                return refused(request, reason)
         try:
             prompt = self._tokenizer.encode(request.messages)
         except ConfigError as exc:
-            return _refused(request, str(exc))
+            return refused(request, str(exc))
         scored = self._tokenizer.encode_text(request.continuation or "")
         if len(prompt) + len(scored) >= self._max_model_len:
-            return Failure(
-                request.id,
-                request.expert,
-                "too_long",
-                f"the prompt has {len(prompt) + len(scored)} tokens and the context is "
-                f"{self._max_model_len}; shorten it or raise engine_args.max_model_len",
-            )
+            return too_long(request, len(prompt) + len(scored), self._max_model_len)
         run = Run(request, prompt, scored, stream=stream)
         run.is_forced = request.continuation is not None and self._mixtures is not None
         if request.peers:
@@ -156,14 +157,13 @@ class _Engine:
 
     def step(self) -> list[Event]:
         """See `SteppedEngine.step`."""
-        assert self._engine is not None
         events: list[Event] = []
         while self._held and fits_one_step(self._scheduler, self._held[0]):
             run = self._held.pop(0)
             if (failure := self._enter(run)) is not None:
                 self._drop(run)
                 events.append(failure)
-        outputs = self._engine.step()
+        outputs = self._up.step()
         for mixture in self._mixtures.take_broken() if self._mixtures is not None else ():
             run, _ = self._rows[f"{mixture}/0"]
             self._drop(run)
@@ -176,6 +176,18 @@ class _Engine:
                     self._forget(run)
         return events
 
+    def sleep(self, level: Literal[1, 2]) -> None:
+        """Leave the GPU."""
+        self._up.sleep(level)
+        self._level = level
+
+    def wake(self) -> None:
+        """Take the GPU again; weights that were let go are read anew."""
+        self._up.wake_up(["weights"])
+        if self._level == 2:
+            cast("Any", self._up).collective_rpc("reload_weights")
+        self._up.wake_up(["kv_cache"])
+
     def close(self) -> None:
         """See `SteppedEngine.close`; what malloc keeps is given back as well."""
         if self._engine is not None:
@@ -186,40 +198,41 @@ class _Engine:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
     @property
+    def _up(self) -> LLMEngine:
+        assert self._engine is not None, "it is closed"
+        return self._engine
+
+    @property
     def _scheduler(self) -> Any:
         """Of the engine core in this process; what it schedules is public to itself alone."""
-        assert self._engine is not None
-        core: Any = self._engine.engine_core
-        return core.engine_core.scheduler
+        return cast("Any", self._up.engine_core).engine_core.scheduler
 
     def _enter(self, run: Run) -> Failure | None:
         """Hand a run's rows to the engine."""
-        assert self._engine is not None
         if run.request.peers and self._mixtures is not None:
             run.mixture = self._mixtures.start(run.request.id, log_weights(run.request))
         prompt = [*run.prompt, *(() if run.is_forced else run.scored)]
         for member, expert in enumerate(run.experts):
             row = run.request.id if run.mixture is None else f"{run.mixture}/{member}"
             try:
-                self._engine.add_request(
+                self._up.add_request(
                     row,
                     {"prompt_token_ids": prompt},
                     _sampling_params(run, member),
                     lora_request=self._adapters.get(expert),
                 )
             except (ValueError, TypeError) as exc:
-                return _refused(run.request, str(exc).splitlines()[0])
+                return refused(run.request, str(exc).splitlines()[0])
             run.rows.append(row)
             self._rows[row] = (run, member)
         return None
 
     def _drop(self, run: Run) -> None:
         """Take a run out of the engine, or from those that are held."""
-        assert self._engine is not None
         if run in self._held:
             self._held.remove(run)
         if run.rows:
-            self._engine.abort_request(run.rows)
+            self._up.abort_request(run.rows)
         self._forget(run)
 
     def _forget(self, run: Run) -> None:
@@ -285,11 +298,3 @@ def _sampling_params(run: Run, member: int) -> SamplingParams:
         output_kind=kind,
         extra_args=None if run.mixture is None else row_arguments(run.mixture, member),
     )
-
-
-def _one_line(exc: Exception) -> str:
-    return " ".join((str(exc) or repr(exc)).split())[:REASON_CHARACTERS]
-
-
-def _refused(request: Request, reason: str) -> Failure:
-    return Failure(request.id, request.expert, "refused", reason)

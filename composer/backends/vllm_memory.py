@@ -54,13 +54,18 @@ def vllm_engine_args(spec: EngineSpec, device: str) -> dict[str, Any]:
     return defaults | dict(spec.engine_args)
 
 
+def weights_bytes(spec: EngineSpec) -> int:
+    """Weights of the model and its adapters, from the safetensors headers, in bytes."""
+    folders = [spec.model_path, *spec.adapters.values()]
+    return sum(model_bytes(Path(folder)) for folder in folders if folder is not None)
+
+
 def engine_bytes(spec: EngineSpec) -> int:
-    """Weights (from the safetensors headers) and KV space, in bytes."""
+    """Weights and KV space, in bytes."""
     if spec.model_path is None:
         return 0
     args = vllm_engine_args(spec, "cpu")
-    adapters = sum(model_bytes(Path(folder)) for folder in spec.adapters.values())
-    return model_bytes(Path(spec.model_path)) + int(args["kv_cache_memory_bytes"]) + adapters
+    return weights_bytes(spec) + int(args["kv_cache_memory_bytes"])
 
 
 def _rank(adapter: Path) -> int:

@@ -9,10 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from composer.backends.vllm_groups import log_weights
-from composer.types import Completion, Delta, Request, Sample, TokenLogprob
+from composer.types import Completion, Delta, Failure, Request, Sample, TokenLogprob
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
+
+REASON_CHARACTERS = 400
+"""As much of vLLM's own words as an error of ours repeats."""
 
 
 class Run:
@@ -163,3 +166,24 @@ def _token_logprobs(token_ids: Sequence[int], logprobs: Any) -> list[TokenLogpro
             )
         )
     return taken
+
+
+def too_long(request: Request, n_tokens: int, limit: int) -> Failure:
+    """The failure of a request that does not fit the context."""
+    return Failure(
+        request.id,
+        request.expert,
+        "too_long",
+        f"the prompt has {n_tokens} tokens and the context is {limit}; shorten it or raise "
+        "engine_args.max_model_len",
+    )
+
+
+def refused(request: Request, reason: str) -> Failure:
+    """The failure of a request that the engine does not take."""
+    return Failure(request.id, request.expert, "refused", reason)
+
+
+def one_line(exc: Exception) -> str:
+    """What vLLM says, short enough to be repeated in an error of ours."""
+    return " ".join((str(exc) or repr(exc)).split())[:REASON_CHARACTERS]

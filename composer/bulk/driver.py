@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from composer.bulk.journal import Journal
 from composer.bulk.progress import BatchProgress, OnProgress, StageRecord
 from composer.bulk.stages import StagePlanner, expected_load
+from composer.bulk.turns import Turn, Turns
 from composer.bulk.waiting import Load, Waiting
 from composer.bulk.window import Flows, Live, Window
 from composer.pool.pool import Pool
@@ -31,20 +33,8 @@ WINDOW = 256
 """Queries that an engine is asked of at one time: enough for a full batch in any engine."""
 DEADLINE_S = 3600.0
 """For a request, once an engine that is up has it."""
-
-
-@dataclass(eq=False, slots=True)
-class _Stage:
-    """An engine's turn."""
-
-    start_s: float
-    is_load: bool
-    """Whether its engine has to be loaded for it."""
-    tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    load_s: float = 0.0
-    requests: int = 0
-    completion_tokens: int = 0
+REPLAN_S = 5.0
+"""How often it is looked whether a machine has joined, or a copy has come to be worth its load."""
 
 
 class BulkRun(Generic[T]):
@@ -81,7 +71,7 @@ class BulkRun(Generic[T]):
         self._on_stage = on_stage
         self._waiting = Waiting()
         self._window = Window(flows, journal)
-        self._stages: dict[str, _Stage] = {}
+        self._turns = Turns(planner, self._waiting)
         self._changed = asyncio.Event()
         self._broken: BaseException | None = None
         self._began_s = time.monotonic()
@@ -96,25 +86,38 @@ class BulkRun(Generic[T]):
         Raises:
             ConfigError: An engine is too large, or the run's folder cannot be written.
         """
-        running: dict[str, asyncio.Task[None]] = {}
+        running: dict[Turn, asyncio.Task[None]] = {}
         try:
+            await self._pool.find_nodes()
             await self._gather()
             self._changed.clear()
             while self._start_stages(running):
-                await self._changed.wait()
+                await self._change()
                 self._changed.clear()
                 if self._broken is not None:
                     raise self._broken
-                for key in [key for key, task in running.items() if task.done()]:
-                    running.pop(key).result()
+                for turn in [turn for turn, task in running.items() if task.done()]:
+                    running.pop(turn).result()
         finally:
-            tasks = [*running.values(), *(t for s in self._stages.values() for t in s.tasks)]
+            tasks = [*running.values(), *(t for turn in self._turns for t in turn.tasks)]
             for task in tasks:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
             self._pool.foresee(())
+            self._planner.keep_rates()
         return self._progress
+
+    async def _change(self) -> None:
+        """Wait until there is something to be planned: a slot that no turn is on, say."""
+        while True:
+            try:
+                async with asyncio.timeout(REPLAN_S):
+                    await self._changed.wait()
+                return
+            except TimeoutError:
+                if self._waiting.requests and self._turns.free_slot() is not None:
+                    return
 
     async def _gather(self) -> None:
         """Find out what every query waits for first."""
@@ -128,59 +131,63 @@ class BulkRun(Generic[T]):
 
     # Stages: whose turn it is.
 
-    def _start_stages(self, running: dict[str, asyncio.Task[None]]) -> bool:
-        """Give turns to engines; whether any has one."""
-        loads = {key: load for key, load in self._waiting.loads().items() if key not in running}
-        chosen = [key for key in loads if not self._planner.is_local(key)]
-        busy = sum(self._planner.is_local(key) for key in running)
+    def _start_stages(self, running: dict[Turn, asyncio.Task[None]]) -> bool:
+        """Give turns to engines, and copies of them; whether any has one."""
+        loads = self._waiting.loads()
         plan = self._planner.plan(loads)
         order = list(dict.fromkeys(stage.engine for stage in plan.stages))
-        to_load = {stage.engine for stage in plan.stages if stage.is_load}
-        first = {stage.slot: stage.engine for stage in reversed(plan.stages)}
-        free = self._planner.registry.pool.busy_engines - busy
-        chosen += sorted(set(first.values()), key=order.index)[:free]
+        first = {(s.node, s.slot): s.engine for s in reversed(plan.stages)}
         self._pool.foresee([self._planner.experts(key)[0] for key in order])
-        for key in chosen:
-            self._stages[key] = _Stage(time.monotonic(), key in to_load)
-            task = running[key] = asyncio.create_task(self._take_turn(key))
-            task.add_done_callback(lambda _: self._changed.set())
-        self._loads_waiting = len(to_load - {*chosen})
-        self._has_room = len(set(first.values())) < free
-        up = [expert for key in running for expert in self._planner.experts(key)]
+        at_once = [key for key in loads if not self._planner.is_local(key)]
+        at_once += sorted(first.values(), key=order.index)
+        to_load = [stage.engine for stage in plan.stages if stage.is_load]
+        for key, copies in Counter(at_once).items():
+            for _ in range(copies - len(self._turns.of(key))):
+                turn = self._turns.begin(key, is_load=key in to_load)
+                if turn is not None:
+                    self._progress = replace(self._progress, n_stages=self._progress.n_stages + 1)
+                    task = running[turn] = asyncio.create_task(self._take_turn(turn))
+                    task.add_done_callback(lambda _: self._changed.set())
+        begun = Counter(turn.key for turn in self._turns)
+        self._loads_waiting = (Counter(to_load) - begun).total()
+        self._has_room = self._turns.free_slot() is not None
+        if not self._has_room:
+            for key in [key for key in to_load if key not in begun][:1]:
+                self._pool.load_ahead(self._planner.experts(key)[0])
         self._tell(
             replace(
                 self._progress,
-                experts=tuple(up),
-                n_stages=self._progress.n_stages + len(chosen),
+                experts=tuple(e for key in begun for e in self._planner.experts(key)),
                 left_s=plan.estimate.seconds,
             )
         )
         return bool(running)
 
-    async def _take_turn(self, key: str) -> None:
+    async def _take_turn(self, turn: Turn) -> None:
         """Ask an engine all that waits for it, and what comes to wait meanwhile."""
-        stage = self._stages[key]
         while True:
-            while len(stage.tasks) < self._n_open:
-                row = self._waiting.take(key)
+            while len(turn.tasks) < self._n_open and self._turns.goes_on(turn):
+                row = self._waiting.take(turn.key)
                 if row is None:
                     break
-                self._serve(row, key)
-            if not stage.tasks:
+                self._serve(row, turn)
+            if not turn.tasks:
                 break
-            await stage.changed.wait()
-            stage.changed.clear()
-        del self._stages[key]
+            await turn.changed.wait()
+            turn.changed.clear()
+        self._turns.end(turn)
         end_s = time.monotonic()
-        self._planner.measure(key, stage.completion_tokens, end_s - stage.start_s - stage.load_s)
+        seconds = end_s - turn.start_s - turn.load_s
+        self._planner.measure(turn.key, turn.completion_tokens, seconds)
         record = StageRecord(
-            key,
-            self._planner.experts(key),
-            stage.start_s - self._began_s,
-            stage.load_s,
+            turn.key,
+            self._planner.experts(turn.key),
+            turn.start_s - self._began_s,
+            turn.load_s,
             end_s - self._began_s,
-            stage.requests,
-            stage.completion_tokens,
+            turn.requests,
+            turn.completion_tokens,
+            turn.slot,
         )
         self._on_stage(record)
 
@@ -193,14 +200,15 @@ class BulkRun(Generic[T]):
             key = self._planner.key(request.expert)
             loads[key] = loads.get(key, Load()) + expected_load(self._planner.registry, request)
         for key, load in loads.items():
-            if key in self._stages:
-                self._serve(row, key)
+            turns = [turn for turn in self._turns.of(key) if self._turns.goes_on(turn)]
+            if turns:
+                self._serve(row, min(turns, key=lambda turn: len(turn.tasks)))
             else:
                 self._waiting.add(key, row, load)
                 if self._has_room or not self._planner.is_local(key):
                     self._changed.set()
 
-    def _serve(self, row: int, key: str) -> None:
+    def _serve(self, row: int, turn: Turn) -> None:
         """Ask an engine that is up what a query waits for."""
         live = self._window.revive(row)
         if live is None:
@@ -208,47 +216,45 @@ class BulkRun(Generic[T]):
         requests = [
             request
             for request in live.run.waiting
-            if request.id not in live.asked and self._planner.key(request.expert) == key
+            if request.id not in live.asked and self._planner.key(request.expert) == turn.key
         ]
         if not requests:
             self._window.drop(row, live)
             return
         live.asked.update(request.id for request in requests)
-        stage = self._stages[key]
-        task = asyncio.create_task(self._ask(row, live, stage, requests))
-        for tasks in (live.tasks, stage.tasks):
+        task = asyncio.create_task(self._ask(row, live, turn, requests))
+        for tasks in (live.tasks, turn.tasks):
             tasks.add(task)
-        task.add_done_callback(lambda task: self._end(row, live, stage, task))
+        task.add_done_callback(lambda task: self._end(row, live, turn, task))
 
-    async def _ask(
-        self, row: int, live: Live[T], stage: _Stage, requests: Sequence[Request]
-    ) -> None:
+    async def _ask(self, row: int, live: Live[T], turn: Turn, requests: Sequence[Request]) -> None:
         patient = [replace(request, deadline_s=DEADLINE_S) for request in requests]
-        async with aclosing(self._pool.run(patient)) as outcomes:
+        replica = turn.replica if turn.is_local else None
+        async with aclosing(self._pool.run(patient, replica=replica)) as outcomes:
             async for _, outcome in outcomes:
                 if isinstance(outcome, Failure) and outcome.kind == "cancelled":
                     return
-                self._hear(row, live, stage, outcome)
+                self._hear(row, live, turn, outcome)
                 if not self._window.holds(row, live):
                     return
 
-    def _hear(self, row: int, live: Live[T], stage: _Stage, outcome: Outcome) -> None:
+    def _hear(self, row: int, live: Live[T], turn: Turn, outcome: Outcome) -> None:
         """Keep an outcome and send it to its flow."""
-        stage.requests += 1
+        turn.requests += 1
         if isinstance(outcome, Completion):
-            stage.completion_tokens += outcome.completion_tokens
-            stage.load_s = max(stage.load_s, outcome.loading_s)
+            turn.completion_tokens += outcome.completion_tokens
+            turn.load_s = max(turn.load_s, outcome.loading_s)
         self._wait(row, self._window.deliver(row, outcome))
         self._count(outcome)
 
-    def _end(self, row: int, live: Live[T], stage: _Stage, task: asyncio.Task[None]) -> None:
+    def _end(self, row: int, live: Live[T], turn: Turn, task: asyncio.Task[None]) -> None:
         live.tasks.discard(task)
-        stage.tasks.discard(task)
+        turn.tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._broken = self._broken or task.exception()
             self._changed.set()
         self._window.drop(row, live)
-        stage.changed.set()
+        turn.changed.set()
 
     # Progress.
 
@@ -263,7 +269,7 @@ class BulkRun(Generic[T]):
         )
 
     def _tell(self, progress: BatchProgress) -> None:
-        loading = sum(stage.is_load and not stage.requests for stage in self._stages.values())
+        loading = sum(turn.is_load and not turn.requests for turn in self._turns)
         self._progress = replace(
             progress,
             n_done=self._journal.n_done,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,15 +13,23 @@ from composer.bulk.waiting import Load
 from composer.composed import max_tokens
 from composer.errors import ConfigError
 from composer.experts import Registry
+from composer.pool.nodes import no_machine
 from composer.pool.plan import EngineCost, Node, Plan, Waiting, make_plan
 from composer.pool.pool import Pool
 from composer.tools import estimate_tokens
 from composer.types import Request
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 PROMPT_TOKENS_PER_S = 2000.0
 COMPLETION_TOKENS_PER_S = 300.0
 LOAD_S = 10.0
 """Guesses for what was never measured: a small model on a few cores."""
+MIN_MEASURED_S = 1.0
+"""For a rate to be worth remembering."""
+MAX_PARTS = 64
+"""That what waits for one engine may be split into between copies of it."""
 
 
 def expected_load(registry: Registry, request: Request) -> Load:
@@ -63,7 +72,7 @@ class StagePlanner:
 
     def load_s(self, expert: str) -> float:
         """Seconds until the expert could start: 0 if it is up, a guess if it was never loaded."""
-        is_up = any(expert in runner.experts for runner in self.pool.runners())
+        is_up = any(r.is_up and expert in r.experts for r in self.pool.runners())
         if is_up or not self.is_local(self.key(expert)):
             return 0.0
         return self.pool.load_seconds(expert) or LOAD_S
@@ -74,32 +83,72 @@ class StagePlanner:
         measured.completion_tokens += completion_tokens
         measured.seconds += seconds
 
+    def keep_rates(self) -> None:
+        """Have the pool remember what was measured, for batches to come."""
+        for key, measured in self._measured.items():
+            if measured.completion_tokens and measured.seconds > MIN_MEASURED_S:
+                rate = measured.completion_tokens / measured.seconds
+                self.pool.keep_rate(self.experts(key)[0], rate)
+
     def plan(self, loads: Mapping[str, Load]) -> Plan:
         """The stages in which all that waits for local engines is asked.
 
         Raises:
-            ConfigError: An engine is larger than the memory that experts may use.
+            ConfigError: An engine is larger than the memory that experts may use, or there is no
+                machine for any.
         """
         keys = [key for key in loads if self.is_local(key)]
-        waiting = Waiting(
-            engine=np.arange(len(keys), dtype=np.int32),
-            prompt_tokens=np.array([loads[k].prompt_tokens for k in keys], np.int64),
-            completion_tokens=np.array([loads[k].completion_tokens for k in keys], np.float32),
-        )
-        held = {expert for runner in self.pool.runners() for expert in runner.experts}
-        up = {self.key(expert) for expert in held & self.registry.experts.keys()}
-        node = Node(
-            "this machine",
-            self.pool.budget_bytes,
-            self.registry.pool.busy_engines,
-            resident=tuple(key for key in keys if key in up),
-        )
-        last = {self.key(expert) for expert in self.last}
+        nodes = self._nodes(keys)
+        if keys and not nodes:
+            raise no_machine(self.registry.pool)
         for key in keys:
             self._check_room(key)
-        return make_plan(
-            waiting, [self._cost(key) for key in keys], [node], last=last, replicas=False
+        most = MAX_PARTS if self.n_slots > 1 else 1
+        parts = [min(most, max(1, loads[key].requests)) for key in keys]
+        age_limit_s = self.registry.pool.age_limit_s
+
+        def column(values: Sequence[float]) -> NDArray[np.float64]:
+            return np.repeat(np.array(values, np.float64), parts)
+
+        share = 1.0 / column(parts)
+        prompt = column([loads[key].prompt_tokens for key in keys]) * share
+        completion = column([loads[key].completion_tokens for key in keys]) * share
+        waited_s = column([loads[key].waited_s for key in keys]).astype(np.float32)
+        waiting = Waiting(
+            engine=np.repeat(np.arange(len(keys), dtype=np.int32), parts),
+            prompt_tokens=np.rint(prompt).astype(np.int64),
+            completion_tokens=completion.astype(np.float32),
+            waited_s=None if age_limit_s is None else waited_s,
         )
+        return make_plan(
+            waiting,
+            [self._cost(key) for key in keys],
+            nodes,
+            last={self.key(expert) for expert in self.last},
+            age_limit_s=age_limit_s,
+        )
+
+    @property
+    def n_slots(self) -> int:
+        """Engines that generate at one time, on all machines together."""
+        return sum(node.slots for node in self.pool.nodes)
+
+    def _nodes(self, keys: Sequence[str]) -> list[Node]:
+        """The machines, and which of these engines each has up."""
+        up: dict[str, list[str]] = {}
+        for runner in self.pool.runners():
+            if runner.is_up and runner.experts:
+                up.setdefault(runner.node, []).append(self.key(runner.experts[0]))
+        return [
+            Node(
+                node.name,
+                node.engine_bytes,
+                node.slots,
+                resident=tuple(key for key in up.get(node.name, ()) if key in keys),
+                can_load_ahead=self.registry.pool.load_ahead,
+            )
+            for node in self.pool.nodes
+        ]
 
     def _check_room(self, key: str) -> None:
         name = self.experts(key)[0]
@@ -115,7 +164,7 @@ class StagePlanner:
         expert = self.experts(key)[0]
         price = self.registry.experts[expert].price
         measured = self._measured.get(key)
-        rate = COMPLETION_TOKENS_PER_S
+        rate = self.pool.tokens_per_s(expert) or COMPLETION_TOKENS_PER_S
         if measured is not None and measured.completion_tokens and measured.seconds > 0:
             rate = measured.completion_tokens / measured.seconds
         return EngineCost(

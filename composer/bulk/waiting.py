@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +16,15 @@ class Load:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     """As many as are expected."""
+    waited_s: float = 0.0
+    """How long the oldest of it has waited."""
 
     def __add__(self, other: Load) -> Load:
         return Load(
             self.requests + other.requests,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
+            max(self.waited_s, other.waited_s),
         )
 
 
@@ -51,7 +55,7 @@ class Waiting:
 
     def loads(self) -> Mapping[str, Load]:
         """What waits for each engine that anyone waits for."""
-        return {engine: queue.load for engine, queue in self._queues.items()}
+        return {engine: queue.aged() for engine, queue in self._queues.items()}
 
     def __contains__(self, engine: str) -> bool:
         return engine in self._queues
@@ -63,6 +67,7 @@ class _Queue:
     def __init__(self) -> None:
         self._rows, self._requests = array("q"), array("l")
         self._prompt_tokens, self._completion_tokens = array("l"), array("l")
+        self._since_s = array("d")
         self._next = 0
         self.load = Load()
 
@@ -75,7 +80,11 @@ class _Queue:
         self._requests.append(load.requests)
         self._prompt_tokens.append(load.prompt_tokens)
         self._completion_tokens.append(load.completion_tokens)
+        self._since_s.append(time.monotonic())
         self.load += load
+
+    def aged(self) -> Load:
+        return replace(self.load, waited_s=time.monotonic() - self._since_s[self._next])
 
     def take(self) -> int:
         at, self._next = self._next, self._next + 1

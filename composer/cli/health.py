@@ -17,8 +17,8 @@ from composer.backends.resolution import resolve_spec
 from composer.backends.sources import cache_dir, check_source
 from composer.errors import ConfigError
 from composer.experts import Registry
-from composer.pool.fleet import Fleet
 from composer.pool.footprint import Footprints
+from composer.pool.nodes import this_machine
 from composer.types import EngineSpec
 
 DISTRIBUTIONS = (
@@ -95,11 +95,11 @@ def machine() -> Machine:
 def budget(registry: Registry) -> Budget:
     """What the pool's settings come to here."""
     settings = registry.pool
-    fleet = Fleet(settings, _footprints())
+    node = this_machine(settings)
     return Budget(
-        fleet.budget_bytes / GIB,
+        node.memory_bytes / GIB,
         settings.cores or os.cpu_count() or 1,
-        fleet.threads,
+        node.threads,
         settings.busy_engines,
         settings.warm_spares,
     )

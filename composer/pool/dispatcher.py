@@ -15,20 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from composer.backends import backend_entry
 from composer.backends.resolution import resolve_spec
-from composer.errors import ComposerError, ConfigError, ExpertUnavailable
+from composer.errors import ConfigError, ExpertUnavailable
 from composer.experts import Registry
-from composer.pool.fleet import Fleet, NoRoomYet
+from composer.pool.fleet import Fleet
 from composer.pool.held import Held
-from composer.pool.job import EngineQueue, Job
+from composer.pool.housekeeping import Housekeeper
+from composer.pool.job import Job
+from composer.pool.placing import NoRoomYet
+from composer.pool.queues import EngineQueue, EngineQueues
 from composer.pool.turns import EngineView, next_turns
 from composer.types import Completion, Delta, EngineSpec, Failure, Outcome, Restart
 
 logger = logging.getLogger(__name__)
-
-IDLE_BEFORE_SPARE_S = 2.0
-"""How long nothing runs before a spare may use a core to import its engine."""
 
 T = TypeVar("T")
 
@@ -48,35 +47,31 @@ class Dispatcher:
         self._settings = registry.pool
         self._fleet = fleet
         self._models = models
-        self._queues: dict[str, EngineQueue] = {}
-        self._by_expert: dict[str, EngineQueue] = {}
+        self.queues = EngineQueues(registry, fleet)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self.keeper = Housekeeper(
+            self._settings, fleet, is_idle=self._is_idle, lose=self._lose_held
+        )
         self.is_closed = False
 
     async def close(self) -> None:
         """End all tasks; jobs that are not finished end as failures."""
         self.is_closed = True
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        await self.keeper.close()
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for queue in self._queues.values():
+        for queue in self.queues:
             for job in (*queue.running.values(), *queue.waiting):
                 job.close(job.failure("cancelled", "the pool was closed"))
 
-    def queue(self, expert: str) -> EngineQueue:
-        """The queue of the engine that serves an expert."""
-        queue = self._by_expert.get(expert)
-        if queue is None:
-            spec = self._registry.engine_spec(expert)
-            pinned = any(self._registry.experts[name].pinned for name in spec.experts)
-            queue = EngineQueue(spec, backend_entry(spec.engine).is_local, pinned)
-            queue = self._queues.setdefault(spec.key, queue)
-            self._by_expert[expert] = queue
-        return queue
+    def load_ahead(self, expert: str) -> None:
+        """Have an expert's engine loaded although nothing waits for it."""
+        queue = self.queues.of(expert)
+        if self._settings.load_ahead and self._fleet.find(queue.spec.copy_key) is None:
+            queue.is_wanted = True
+            self.schedule()
 
     # Turns: who may run next.
 
@@ -84,25 +79,28 @@ class Dispatcher:
         """Start all that may start now; to be called after every change."""
         if self.is_closed:
             return
-        views = [self._view(queue) for queue in self._queues.values()]
-        for turn in next_turns(views, self._settings.busy_engines):
-            queue = self._queues[turn.key]
+        views = [self._view(queue) for queue in self.queues]
+        load_ahead = self._settings.load_ahead
+        for turn in next_turns(views, self._fleet.slots, load_ahead=load_ahead):
+            queue = self.queues[turn.key]
             held = self._fleet.find(turn.key)
             if turn.action == "load":
-                queue.loading = self._spawn(self._bring_up(queue))
+                queue.loading = self._spawn(self._bring_up(queue, ahead=turn.is_ahead))
             elif held is not None:
                 self._submit(queue, held)
-        self._await_idleness()
+        self.keeper.await_idleness()
 
     def _view(self, queue: EngineQueue) -> EngineView:
-        held = self._fleet.find(queue.spec.key)
+        held = self._fleet.find(queue.spec.copy_key)
         return EngineView(
-            queue.spec.key,
+            queue.spec.copy_key,
             queue.is_local,
             is_up=held is not None and held.is_ready,
             is_busy=queue.loading is not None or bool(queue.running),
             is_blocked=queue.is_blocked,
             oldest_s=queue.waiting[0].accepted_s if queue.waiting else None,
+            nodes=self._fleet.nodes_for(queue.spec) if queue.is_local else (),
+            is_wanted=queue.is_wanted,
         )
 
     def _submit(self, queue: EngineQueue, held: Held) -> None:
@@ -113,6 +111,7 @@ class Dispatcher:
                 job.close(job.failure("refused", "a request of this id is running already"))
                 continue
             job.submitted_s = now
+            queue.last_s = queue.last_s if queue.running else now
             queue.running[job.request.id] = job
             held.jobs += 1
         for stream in (True, False):
@@ -127,7 +126,7 @@ class Dispatcher:
     async def _consume(
         self, queue: EngineQueue, held: Held, jobs: Sequence[Job], *, stream: bool
     ) -> None:
-        if self._fleet.is_warming and queue.is_local and not held.is_inline:
+        if queue.is_local and not held.is_inline and not self._settings.load_ahead:
             await self._fleet.preempt_spare()
         try:
             requests = [job.request for job in jobs]
@@ -148,6 +147,7 @@ class Dispatcher:
         del queue.running[job.request.id]
         held.jobs -= 1
         self._fleet.serve(held)
+        queue.keep_pace()
         if isinstance(outcome, Completion):
             price = self._registry.experts[outcome.expert].price
             how = None if held.is_inline else held.how if job.loading_s else "resident"
@@ -191,12 +191,18 @@ class Dispatcher:
         self._unblock()
         self.schedule()
 
+    async def _lose_held(self, held: Held, reason: str) -> None:
+        if held.spec is not None:
+            await self._lose(self.queues[held.spec.copy_key], held, reason)
+        else:
+            await self._fleet.drop(held)
+
     # Jobs that nobody waits for any more.
 
     def stop(self, job: Job) -> None:
         """Take a closed job out of the queue, or abort it."""
-        queue = self.queue(job.request.expert)
-        held = self._fleet.find(queue.spec.key)
+        queue = self.queues.of(job.request.expert, job.replica)
+        held = self._fleet.find(queue.spec.copy_key)
         if job in queue.waiting:
             queue.waiting.remove(job)
             self.schedule()
@@ -213,15 +219,17 @@ class Dispatcher:
 
     # Loading.
 
-    async def _bring_up(self, queue: EngineQueue) -> None:
+    async def _bring_up(self, queue: EngineQueue, *, ahead: bool) -> None:
         started_s = time.perf_counter()
         retry_at_s: float | None = None
         try:
             spec = await self.resolve(queue)
             if spec.runner == "ray":
                 await self._fleet.start_cluster()
-            held = await self._fleet.bring_up(spec, pinned=queue.is_pinned)
-            queue.is_pinned = held.is_pinned
+                self.keeper.watch()
+            held = await self._fleet.bring_up(spec, pinned=queue.is_pinned, ahead=ahead)
+            if self._settings.load_ahead and not held.is_inline:
+                self._fleet.start_spare()
         except NoRoomYet as exc:
             queue.is_blocked, retry_at_s = True, exc.until_s
         except ConfigError as exc:
@@ -238,6 +246,7 @@ class Dispatcher:
             for job in queue.waiting:
                 job.loading_s += ended_s - max(started_s, job.accepted_s)
             queue.loading = None
+            queue.is_wanted = queue.is_wanted and queue.is_blocked
         if retry_at_s is not None:
             delay_s = max(0.0, retry_at_s - self._fleet.now())
             asyncio.get_running_loop().call_later(delay_s, self._unblock_and_schedule)
@@ -245,13 +254,16 @@ class Dispatcher:
             self._unblock()
         self.schedule()
 
+    def _is_idle(self) -> bool:
+        return not any(q.waiting or q.running or q.loading for q in self.queues)
+
     def _fail_waiting(self, queue: EngineQueue, message: str) -> None:
         while queue.waiting:
             job = queue.waiting.popleft()
             job.close(job.failure("unavailable", message))
 
     def _unblock(self) -> None:
-        for queue in self._queues.values():
+        for queue in self.queues:
             queue.is_blocked = False
 
     def _unblock_and_schedule(self) -> None:
@@ -264,34 +276,6 @@ class Dispatcher:
             spec = await asyncio.to_thread(resolve_spec, queue.spec, models=self._models)
             queue.spec, queue.is_resolved = spec, True
         return queue.spec
-
-    # Spares.
-
-    def prewarm(self) -> None:
-        """Start Ray and a spare ahead of the first request."""
-        self._spawn(self._prewarm())
-
-    async def _prewarm(self) -> None:
-        try:
-            await self._fleet.start_cluster()
-            self._fleet.start_spare()
-        except ComposerError as exc:
-            logger.warning("no runner was started ahead of time: %s", exc)
-
-    def _await_idleness(self) -> None:
-        """After a while of nothing to do, measure anew and have a spare import its engine."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._idle_timer = loop.call_later(IDLE_BEFORE_SPARE_S, self._on_idle)
-
-    def _on_idle(self) -> None:
-        if any(q.waiting or q.running or q.loading for q in self._queues.values()):
-            return
-        for held in self._fleet:
-            self._spawn(self._fleet.refresh(held))
-        if any(not held.is_inline for held in self._fleet):
-            self._fleet.start_spare()
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

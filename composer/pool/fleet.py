@@ -1,92 +1,97 @@
-"""The runners that there are: started, loaded, emptied, killed, inside the memory budget."""
+"""The runners that there are: loaded, woken, measured and ended, inside the budgets."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import itertools
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import psutil
-
 from composer.backends import GIB, backend_entry
-from composer.errors import ConfigError, ExpertUnavailable
+from composer.errors import ExpertUnavailable
 from composer.experts import PoolSettings
-from composer.pool.eviction import Evictor
-from composer.pool.footprint import Footprint, Footprints, Need
+from composer.pool.footprint import Footprint, Footprints
 from composer.pool.held import Held
-from composer.pool.inline_runner import InlineRunner
-from composer.pool.residency import Holding, Placement, Refusal, Wait, keeps_process, place
+from composer.pool.nodes import Nodes, PoolNode
+from composer.pool.placing import NoRoomYet, Placer
+from composer.pool.runners import Runners
 from composer.types import EngineSpec
 
 logger = logging.getLogger(__name__)
 
-MEMORY_SHARE = 0.75
-"""Of the machine's memory, where experts.yaml says nothing."""
-
-
-class NoRoomYet(Exception):
-    """Whoever could make room is busy, or has not been loaded long enough."""
-
-    def __init__(self, until_s: float | None) -> None:
-        super().__init__(until_s)
-        self.until_s = until_s
-
 
 class Fleet:
-    """All runners of a pool. Decisions are made between awaits, so no two contradict each other."""
+    """All runners of a pool."""
 
     def __init__(self, settings: PoolSettings, footprints: Footprints) -> None:
         self._settings = settings
         self._footprints = footprints
-        self._evictor = Evictor(settings.eviction)
-        self._held: dict[int, Held] = {}
+        self._nodes = Nodes(settings)
+        self._runners = Runners(settings)
+        self._placer = Placer(settings, self._nodes, self._runners)
+        self._spares: Any = None
         self.n_loads = 0
-        self._numbers = itertools.count(1)
-        self._spare: tuple[Held, asyncio.Task[None]] | None = None
-        self._cluster: Any = None
-        self.now: Callable[[], float] = time.monotonic
-
-    @property
-    def budget_bytes(self) -> int:
-        """What all local runners together may hold."""
-        if self._settings.memory_gib is not None:
-            return int(self._settings.memory_gib * GIB)
-        return int(MEMORY_SHARE * psutil.virtual_memory().total)
-
-    @property
-    def threads(self) -> int:
-        """OpenMP threads of one runner: its share of the cores."""
-        cores = self._settings.cores or os.cpu_count() or 1
-        return max(1, cores // self._settings.busy_engines)
 
     def __iter__(self) -> Iterator[Held]:
-        return iter(tuple(self._held.values()))
+        return iter(self._runners)
 
-    def find(self, key: str) -> Held | None:
-        """The runner that holds an engine, or is about to."""
-        return next((h for h in self if h.spec is not None and h.spec.key == key), None)
+    @property
+    def nodes(self) -> Sequence[PoolNode]:
+        """The machines that experts with a process of their own run on, as far as is known."""
+        return tuple(self._nodes.found.values())
 
-    async def bring_up(self, spec: EngineSpec, *, pinned: bool = False) -> Held:
-        """Have a runner hold the engine, making room as the policy says.
+    @property
+    def slots(self) -> Mapping[str, int]:
+        """How many engines generate at one time, by machine."""
+        return self._nodes.slots
+
+    def nodes_for(self, spec: EngineSpec) -> tuple[str, ...]:
+        """The machine that holds an engine; if none does, those that it may be loaded on."""
+        held = self.find(spec.copy_key)
+        if held is not None:
+            return (held.node,)
+        return tuple(node.name for node in self._nodes.of(spec.runner))
+
+    def find(self, copy_key: str) -> Held | None:
+        """The runner that holds a copy of an engine, awake or asleep, or is about to."""
+        return self._runners.find(copy_key)
+
+    def now(self) -> float:
+        """The time on the policies' clock, in seconds."""
+        return self._placer.now()
+
+    async def bring_up(
+        self, spec: EngineSpec, *, pinned: bool = False, ahead: bool = False
+    ) -> Held:
+        """Have a runner hold the engine, awake, making room as the policies say.
+
+        Args:
+            spec: The engine, and which copy of it.
+            pinned: Whether it never makes room for others.
+            ahead: Whether it may be loaded although all slots are taken.
 
         Raises:
             NoRoomYet: Ask again when something has changed.
             ConfigError: It does not fit the budget, or the spec cannot work.
             ExpertUnavailable: It did not load, or not within the deadline.
         """
-        if self._spare is not None and backend_entry(spec.engine).is_local:
-            await asyncio.wait([self._spare[1]])
+        if self._spares is not None and backend_entry(spec.engine).is_local:
+            await self._spares.settle()
         started_s = time.perf_counter()
-        held, need = await self._make_room(spec)
+        need = self._footprints.need(spec)
+        asleep = self.find(spec.copy_key)
+        if asleep is not None:
+            if asleep.is_moving:
+                raise NoRoomYet(None)
+            await self._placer.make_way(asleep)
+        elif spec.runner == "ray":
+            await self._nodes.look()
+        held = asleep or await self._placer.make_room(spec, need, ahead=ahead)
         held.is_pinned = pinned
         try:
             async with asyncio.timeout(self._settings.load_deadline_s):
-                loaded = await held.runner.load(spec)
+                loaded = await (held.runner.wake() if asleep else held.runner.load(spec))
         except TimeoutError:
             await self.drop(held)
             limit = self._settings.load_deadline_s
@@ -101,30 +106,32 @@ class Fleet:
         self.n_loads += 1
         held.load_s = loaded.seconds
         held.loaded_at_s = self.now()
-        self._use(held, spec)
+        self._placer.use(held)
         held.is_moving = False
-        if held.how != "reused" and not held.is_inline:
+        if asleep is not None:
+            self._footprints.record_wake(spec.key, loaded.seconds)
+        elif held.how != "reused" and not held.is_inline:
             self._footprints.record(spec.key, Footprint(loaded.peak_bytes, loaded.seconds))
         logger.info(
-            "%s is up in %.1f s (%s runner, %.2f GiB, need was %s)",
-            spec.key, time.perf_counter() - started_s, held.how, held.bytes / GIB, need,
+            "%s is up in %.1f s (%s, %.2f GiB, need was %s)",
+            spec.copy_key, time.perf_counter() - started_s,
+            "it slept" if asleep else f"{held.how} runner", held.bytes / GIB, need,
         )  # fmt: skip
         return held
 
     def serve(self, held: Held) -> None:
         """Take note that an engine has served a request."""
         assert held.spec is not None
-        self._evictor.count(held.spec.key)
-        self._use(held, held.spec)
+        self._placer.evictor.count(held.spec.key)
+        self._placer.use(held)
 
     def foresee(self, keys: Sequence[str]) -> None:
         """Say in what order engines are wanted next; empty: nothing is known of it."""
-        self._evictor.foresee(keys)
+        self._placer.evictor.foresee(keys)
 
     async def drop(self, held: Held) -> None:
         """End a runner, whatever it is doing."""
-        self._held.pop(held.number, None)
-        await held.runner.kill()
+        await self._runners.drop(held)
 
     async def refresh(self, held: Held) -> None:
         """Measure again what an idle runner holds."""
@@ -138,152 +145,36 @@ class Fleet:
 
     def start_spare(self) -> None:
         """Start a runner that imports vLLM and waits, if one is wanted and fits."""
-        wanted = self._settings.warm_spares
-        warm = sum(h.spec is None for h in self if not h.is_inline)
-        base = self._footprints.base_bytes("vllm")
-        free = self.budget_bytes - sum(h.bytes for h in self)
-        if self._spare is not None or warm >= wanted or base > free:
-            return
-        held = self._start("vllm", base)
-        task = asyncio.create_task(self._warm_up(held))
-        self._spare = (held, task)
+        if self._spares is not None:
+            self._spares.begin(self.nodes, self)
 
     async def preempt_spare(self) -> None:
         """End a spare that is still importing: someone needs the core now."""
-        if self._spare is not None:
-            held, task = self._spare
-            task.cancel()
-            await asyncio.wait([task])
-            await self.drop(held)
-
-    @property
-    def is_warming(self) -> bool:
-        """Whether a spare is importing."""
-        return self._spare is not None
+        if self._spares is not None:
+            await self._spares.end()
 
     async def start_cluster(self) -> None:
-        """Start Ray, which runners in processes of their own need."""
-        if self._cluster is None:
-            module = await asyncio.to_thread(importlib.import_module, "composer.pool.ray_runner")
-            self._cluster = self._cluster or module.RayCluster()
-        await self._cluster.start()
+        """Start Ray, which runners in processes of their own need, and find its machines.
+
+        Raises:
+            ConfigError: It does not come up.
+        """
+        await self._nodes.start()
+        if self._spares is None:
+            from composer.pool.spares import Spares
+
+            self._spares = Spares(self._settings, self._footprints, self._runners)
+
+    async def lost(self) -> list[Held]:
+        """Runners on machines that have left the cluster."""
+        await self._nodes.look()
+        return [h for h in self if not h.is_inline and h.node not in self._nodes.found]
 
     async def close(self) -> None:
         """End every runner, and Ray if it was started here."""
-        if self._spare is not None:
-            self._spare[1].cancel()
-            await asyncio.wait([self._spare[1]])
+        if self._spares is not None:
+            await self._spares.end()
         async with asyncio.TaskGroup() as ending:
             for held in self:
                 ending.create_task(self.drop(held))
-        if self._cluster is not None:
-            await self._cluster.stop()
-
-    async def _make_room(self, spec: EngineSpec) -> tuple[Held, Need]:
-        """Reserve memory for the engine, carry out the placement, return a runner to load into."""
-        need = self._footprints.need(spec)
-        if not backend_entry(spec.engine).is_local:
-            return self._start_for(spec, 0), need
-        placement = place(
-            need.total_bytes,
-            [self._view(h) for h in self if h.is_local],
-            budget_bytes=self.budget_bytes,
-            now_s=self.now(),
-            min_loaded_s=self._settings.min_loaded_s,
-        )
-        match placement:
-            case Refusal(_, budget):
-                raise ConfigError(
-                    f"expert {spec.experts[0]!r} needs {need} and "
-                    f"{budget / GIB:.2f} GiB may be used; raise pool.memory_gib, lower "
-                    "engine_args.kv_cache_memory_bytes or unpin an expert"
-                )
-            case Wait(until_s):
-                raise NoRoomYet(until_s)
-            case Placement():
-                pass
-        held, victims = self._claim(spec, need, placement)
-        for victim in victims:
-            await victim.runner.kill()
-        if held.how == "reused":
-            return await self._empty(held, spec, need), need
-        return held, need
-
-    def _use(self, held: Held, spec: EngineSpec) -> None:
-        held.used_at_s = self.now()
-        held.credit = self._evictor.credit(
-            spec.key, at_s=held.used_at_s, load_s=held.load_s, held_bytes=held.bytes
-        )
-
-    def _view(self, held: Held) -> Holding:
-        key = held.spec.key if held.spec is not None else ""
-        return held.holding(self._evictor.worth(key, held.credit))
-
-    def _claim(self, spec: EngineSpec, need: Need, placement: Placement) -> tuple[Held, list[Held]]:
-        """Write down who takes the engine and who goes, before anyone else can decide anything."""
-        victims = [self._held.pop(number) for number in placement.kill]
-        held = self._held[placement.runner] if placement.runner is not None else None
-        gone = victims if held is None else [*victims, held]
-        self._evictor.evict(h.credit for h in gone if h.spec is not None)
-        if held is not None and held.kind != (spec.engine, spec.runner):
-            victims.append(self._held.pop(held.number))
-            held = None
-        if held is None:
-            return self._start_for(spec, need.total_bytes), victims
-        held.spec, held.how, held.is_moving = spec, placement.how, True
-        held.bytes = max(held.bytes, need.total_bytes)
-        return held, victims
-
-    async def _empty(self, held: Held, spec: EngineSpec, need: Need) -> Held:
-        """The runner without the engine it held; another one where it stays too large."""
-        free = self.budget_bytes - sum(h.bytes for h in self if h is not held)
-        try:
-            left = await held.runner.unload()
-            if keeps_process(left, need.total_bytes, need.base_bytes, free):
-                return held
-        except ExpertUnavailable as exc:
-            logger.warning("a runner could not be emptied: %s", exc)
-        await self.drop(held)
-        return self._replacement(spec, need)
-
-    def _replacement(self, spec: EngineSpec, need: Need) -> Held:
-        """A warm spare for an engine whose emptied runner was too large to keep, or a new one."""
-        spare = next((h for h in self if h.spec is None and h.engine == spec.engine), None)
-        if spare is None:
-            return self._start_for(spec, need.total_bytes)
-        spare.spec, spare.how, spare.is_moving = spec, "warm", True
-        spare.bytes = need.total_bytes
-        return spare
-
-    def _start_for(self, spec: EngineSpec, need_bytes: int) -> Held:
-        if spec.runner == "ray":
-            return self._start(spec.engine, need_bytes, spec)
-        held = Held(
-            next(self._numbers), InlineRunner(spec.engine), spec.engine, True, need_bytes, spec
-        )
-        self._held[held.number] = held
-        return held
-
-    def _start(self, engine: str, need_bytes: int, spec: EngineSpec | None = None) -> Held:
-        from composer.pool.ray_runner import RayRunner
-
-        options: Mapping[str, Any] = self._settings.ray
-        runner = RayRunner(engine, threads=self.threads, options=options)
-        held = Held(next(self._numbers), runner, engine, False, need_bytes, spec)
-        self._held[held.number] = held
-        return held
-
-    async def _warm_up(self, held: Held) -> None:
-        from composer.pool.ray_runner import RayRunner
-
-        assert isinstance(held.runner, RayRunner)
-        try:
-            status = await held.runner.started()
-            held.bytes = status.memory_bytes
-            self._footprints.record_base(held.engine, status.memory_bytes)
-            held.is_moving = False
-        except ExpertUnavailable as exc:
-            logger.warning("a warm spare did not start: %s", exc)
-            await self.drop(held)
-        finally:
-            self._spare = None
+        await self._nodes.stop()

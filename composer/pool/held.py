@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 
 from composer.backends import backend_entry
+from composer.pool.nodes import HERE
 from composer.pool.residency import Holding, How
+from composer.pool.tiers import Level, OnGpu
 from composer.protocols import Runner
 from composer.types import EngineSpec
 
@@ -21,7 +23,14 @@ class Held:
     """The kind of engine whose library it has imported."""
     is_inline: bool
     bytes: int
+    """Of its machine's memory."""
     spec: EngineSpec | None = None
+    node: str = HERE
+    """The machine that it is on."""
+    gpu_bytes: int = 0
+    """What its engine takes of the GPU while it is awake."""
+    level: Level = 0
+    """How deep its engine sleeps."""
     is_moving: bool = True
     """Starting, loading or emptying."""
     is_pinned: bool = False
@@ -48,15 +57,35 @@ class Held:
     @property
     def is_ready(self) -> bool:
         """Whether it can be given requests."""
-        return self.spec is not None and not self.is_moving
+        return self.spec is not None and not self.is_moving and not self.level
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether its engine is being loaded or generates, or it is being emptied."""
+        return self.is_moving or self.jobs > 0
 
     def holding(self, worth: float) -> Holding:
-        """Itself, as the policy sees it."""
+        """Itself, as the policy of processes sees it."""
         return Holding(
             self.number,
             self.spec.key if self.spec is not None else None,
             self.bytes,
-            is_busy=self.is_moving or self.jobs > 0,
+            is_busy=self.is_busy,
+            is_pinned=self.is_pinned,
+            loaded_at_s=self.loaded_at_s,
+            used_at_s=self.used_at_s,
+            worth=worth,
+        )
+
+    def on_gpu(self, worth: float) -> OnGpu:
+        """Itself, as the policy of the GPU's memory sees it."""
+        spec = self.spec
+        return OnGpu(
+            self.number,
+            self.gpu_bytes,
+            None if spec is None else backend_entry(spec.engine).asleep_bytes(spec),
+            level=self.level,
+            is_busy=self.is_busy,
             is_pinned=self.is_pinned,
             loaded_at_s=self.loaded_at_s,
             used_at_s=self.used_at_s,

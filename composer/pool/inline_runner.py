@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Literal
 
 from composer.backends import backend_entry
 from composer.errors import ExpertUnavailable
+from composer.protocols import Sleeper
 from composer.types import Completion, Delta, EngineSpec, Failure, Loaded, Request, RequestId
 
 
@@ -16,16 +18,24 @@ class InlineRunner:
 
     pid = None
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, *, on_gpu: bool = False) -> None:
+        """Make the backend.
+
+        Args:
+            engine: Which.
+            on_gpu: Whether what the backend needs is a GPU's memory, and not this process's.
+        """
         self._entry = backend_entry(engine)
         self._backend = self._entry.make()
+        self._on_gpu = on_gpu
+        self._spec: EngineSpec | None = None
         self._bytes = 0
 
     async def load(self, spec: EngineSpec) -> Loaded:
         """See `Runner.load`."""
         started_s = time.perf_counter()
         await self._backend.load(spec)
-        self._bytes = self._entry.memory_bytes(spec)
+        self._spec, self._bytes = spec, 0 if self._on_gpu else self._entry.memory_bytes(spec)
         return Loaded(time.perf_counter() - started_s, self._bytes, self._bytes)
 
     async def generate(
@@ -49,6 +59,22 @@ class InlineRunner:
         await self._backend.unload()
         self._bytes = 0
         return 0
+
+    async def sleep(self, level: Literal[1, 2]) -> int:
+        """See `Runner.sleep`."""
+        assert isinstance(self._backend, Sleeper)
+        assert self._spec is not None
+        await self._backend.sleep(level)
+        self._bytes = (self._entry.asleep_bytes(self._spec) or 0) if level == 1 else 0
+        return self._bytes
+
+    async def wake(self) -> Loaded:
+        """See `Runner.wake`."""
+        assert isinstance(self._backend, Sleeper)
+        started_s = time.perf_counter()
+        await self._backend.wake()
+        self._bytes = 0
+        return Loaded(time.perf_counter() - started_s, 0, 0)
 
     async def memory_bytes(self) -> int:
         """See `Runner.memory_bytes`."""

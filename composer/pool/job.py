@@ -1,13 +1,12 @@
-"""One request on its way through the pool, and the queue of one engine."""
+"""One request on its way through the pool."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
 
-from composer.types import Completion, Delta, EngineSpec, Failure, FailureKind, Request, Restart
+from composer.types import Completion, Delta, Failure, FailureKind, Request, Restart
 
 JobEvent = Delta | Restart | Completion | Failure
 
@@ -19,6 +18,8 @@ class Job:
     request: Request
     sink: asyncio.Queue[JobEvent]
     stream: bool
+    replica: int = 0
+    """The copy of its engine that it goes to."""
     accepted_s: float = field(default_factory=time.perf_counter)
     attempts: int = 1
     has_text: bool = False
@@ -71,19 +72,3 @@ class Job:
             runner=runner,
             cost_usd=cost_usd,
         )
-
-
-@dataclass(eq=False, slots=True)
-class EngineQueue:
-    """What waits for one engine and what runs on it."""
-
-    spec: EngineSpec
-    is_local: bool
-    is_pinned: bool
-    waiting: deque[Job] = field(default_factory=deque[Job])
-    running: dict[str, Job] = field(default_factory=dict[str, Job])
-    loading: asyncio.Task[None] | None = None
-    is_resolved: bool = False
-    """Whether the spec's source and adapters are folders on this disk."""
-    is_blocked: bool = False
-    """No room for it until something changes."""

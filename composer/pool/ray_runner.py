@@ -9,16 +9,18 @@ import os
 import signal
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as _Affinity
 
 from composer.errors import ComposerError, ConfigError, ExpertUnavailable
 from composer.pool.channel import Address, Channel, connect
 from composer.pool.environment import runner_environment
-from composer.pool.runner_host import Abort, Event, HostStatus, RunnerHost, Submit
+from composer.pool.nodes import ClusterNode
+from composer.pool.runner_host import Abort, Event, HostStatus, RunnerHost, Submit, end_tree
 from composer.types import Delta, EngineSpec, Loaded, Request, RequestId
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,10 @@ class RayCluster:
             self._starting = asyncio.create_task(_start_unless_up())
         # Whoever waits may go; Ray cannot be stopped cleanly before it is up.
         await asyncio.shield(self._starting)
+
+    async def nodes(self, resource: str) -> list[ClusterNode]:
+        """The machines that have a resource, as far as Ray knows."""
+        return await asyncio.to_thread(_alive_nodes, resource)
 
     async def stop(self) -> None:
         """Stop or leave the Ray that `start` brought up, or is about to."""
@@ -89,6 +95,23 @@ def start_ray() -> None:
         ray_logger.setLevel(level)
 
 
+def _alive_nodes(resource: str) -> list[ClusterNode]:
+    api: Any = ray
+    rows: list[dict[str, Any]] = api.nodes()
+    return [
+        ClusterNode(
+            row["NodeID"],
+            row["NodeManagerAddress"],
+            row["NodeManagerPort"],
+            row["Resources"][resource],
+            row["Resources"].get("CPU", 1),
+            int(row["Resources"].get("memory", 0)),
+        )
+        for row in rows
+        if row["Alive"] and resource in row["Resources"]
+    ]
+
+
 def _take_back_sigterm() -> None:
     """Put the program's own handler in place of Ray's, which reports a crash for each SIGTERM."""
     handler = signal.getsignal(signal.SIGTERM)
@@ -104,13 +127,16 @@ def stop_ray() -> None:
 class RayRunner:
     """See `Runner`; the process is an actor that holds a `RunnerHost`."""
 
-    def __init__(self, engine: str, *, threads: int, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: str, *, threads: int, options: Mapping[str, Any], node: str | None = None
+    ) -> None:
         """Start the process; it imports the engine's library at once.
 
         Args:
             engine: Which backend it will hold.
             threads: OpenMP threads of its engine.
             options: Ray's actor options (num_gpus, resources, ...).
+            node: Ray's id of the machine that it is to be on; None: wherever Ray likes.
         """
         self._queues: dict[RequestId, asyncio.Queue[Event | ExpertUnavailable]] = {}
         self._channel: Channel | None = None
@@ -118,11 +144,13 @@ class RayRunner:
         self._status: HostStatus | None = None
         self._is_dead = False
         self._experts: tuple[str, ...] = ()
+        there = {} if node is None else {"scheduling_strategy": _Affinity(node, soft=False)}
         actor = ray.remote(_Host).options(
             num_cpus=options.get("num_cpus", 0),
             max_concurrency=1000,
             max_restarts=0,
             runtime_env={"env_vars": runner_environment(engine, threads)},
+            **there,
             **{k: v for k, v in options.items() if k != "num_cpus"},
         )
         self._actor: Any = actor.remote(engine)
@@ -184,6 +212,14 @@ class RayRunner:
     async def unload(self) -> int:
         """See `Runner.unload`."""
         return await self._call("unload")
+
+    async def sleep(self, level: Literal[1, 2]) -> int:
+        """See `Runner.sleep`."""
+        return await self._call("sleep", level)
+
+    async def wake(self) -> Loaded:
+        """See `Runner.wake`."""
+        return await self._call("wake")
 
     async def memory_bytes(self) -> int:
         """See `Runner.memory_bytes`."""
@@ -256,12 +292,3 @@ class _Host(RunnerHost):
         """Its machine's address for the others of the cluster."""
         util: Any = ray.util
         return str(util.get_node_ip_address())
-
-
-def end_tree(pid: int) -> None:
-    """Kill a process of ours and all below it; one that is gone already is no error."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for one in [*process.children(recursive=True), process]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()

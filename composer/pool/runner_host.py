@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
 from composer.backends import backend_entry
 from composer.errors import ComposerError, ExpertUnavailable
 from composer.pool.channel import Address, Channel, listen
-from composer.protocols import Backend
+from composer.protocols import Backend, Sleeper
 from composer.types import Completion, Delta, EngineSpec, Failure, Loaded, Request, RequestId
 
 Event = Delta | Completion | Failure
@@ -81,6 +83,20 @@ class RunnerHost:
         await self._backend.unload()
         return tree_bytes()
 
+    async def sleep(self, level: Literal[1, 2]) -> int:
+        """See `Runner.sleep`."""
+        assert isinstance(self._backend, Sleeper)
+        await self._backend.sleep(level)
+        return tree_bytes()
+
+    async def wake(self) -> Loaded:
+        """See `Runner.wake`."""
+        assert isinstance(self._backend, Sleeper)
+        started_s = time.perf_counter()
+        await self._backend.wake()
+        now = tree_bytes()
+        return Loaded(time.perf_counter() - started_s, now, now)
+
     async def memory_bytes(self) -> int:
         """See `Runner.memory_bytes`."""
         return tree_bytes()
@@ -137,6 +153,15 @@ def tree_bytes() -> int:
         except psutil.NoSuchProcess:
             continue
     return total
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process of ours and all below it; one that is gone already is no error."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def _reset_peak() -> None:

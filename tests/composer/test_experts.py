@@ -570,3 +570,13 @@ def test_any_data_is_read_or_refused_line_by_line(
     assert all(line.startswith(f"{path}:") and "\n" not in line for line in found)
     if not found:
         assert load_experts(path).experts
+
+
+def test_experts_that_share_a_gpu_say_what_they_take_of_it(path: Path) -> None:
+    greedy = "experts: {a: {source: x}, b: {source: y, engine_args: {kv_cache_memory_bytes: 1}}}\n"
+
+    (problem,) = problems(path, greedy + "pool: {gpu_memory_gib: 20}")
+
+    assert problem.startswith("2: pool: 'gpu_memory_gib' is shared out")
+    assert "give ['a'] engine_args.kv_cache_memory_bytes" in problem
+    assert problems(path, greedy) == []
