@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 
 from composer.config_file import Location
 from composer.credentials import HOW_TO_REFER, is_reference
-from composer.entries import Composition, Expert, PoolSettings
+from composer.entries import Composition, Expert
+from composer.pool_settings import PoolSettings
 from composer.suggest import suggest
 
 EntryT = TypeVar("EntryT", bound=BaseModel)

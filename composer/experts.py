@@ -18,12 +18,9 @@ from composer.entries import (
     ChooseRule,
     Composition,
     Expert,
-    ExpertsFile,
-    PoolSettings,
     Price,
     RouterConfig,
     SamplingDefaults,
-    experts_schema,
 )
 from composer.entry_checks import (
     EntryT,
@@ -34,6 +31,8 @@ from composer.entry_checks import (
     parse_entry,
 )
 from composer.errors import ConfigError
+from composer.experts_file import ExpertsFile, experts_schema
+from composer.pool_settings import PoolSettings
 from composer.suggest import suggest, unknown_name
 from composer.types import EngineSpec
 

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from composer.bulk.bars import KINDS, Bar, draw_bars
 from composer.errors import ConfigError
 
 if TYPE_CHECKING:
     from composer.bulk.progress import StageRecord
     from composer.experts import Registry
     from composer.pool.plan import Plan
-
-KINDS = (".png", ".svg")
-LOAD, WORK = "#E69F00", "#56B4E9"
-"""Colours that stay apart for all kinds of colour vision (Okabe and Ito)."""
-WIDTH_IN, LANE_IN, REST_IN = 10.0, 0.34, 1.1
-FONT_PT, LETTER_PT = 7.0, 4.3
-"""Of labels; a letter's width on average."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One engine's turn."""
-
-    lane: int
-    """From the top; slots come before endpoints."""
-    label: str
-    start_s: float
-    ready_s: float
-    """Until then it is loaded; as `start_s` if it is not."""
-    end_s: float
 
 
 def check_picture(path: Path | None) -> None:
@@ -157,60 +137,17 @@ def _lane(free_s: Sequence[float], start_s: float) -> int | None:
 
 
 def draw_stages(path: Path, bars: Sequence[Bar], title: str, slots: int) -> None:
-    """Draw bars, a lane each slot and endpoint, with loads in another colour.
-
-    A bar that is too narrow for its label has none.
+    """Draw bars, a lane each slot and endpoint.
 
     Args:
         path: Where; its suffix, of `KINDS`, says in which format.
-        bars: One at least.
+        bars: One at least; endpoints are below slots.
         title: Of the picture.
         slots: Lanes that are slots; what is below is an endpoint.
 
     Raises:
         ConfigError: The file cannot be written.
     """
-    from matplotlib import style
-
-    with style.context(["default", {"svg.hashsalt": "stages"}]):
-        figure = _figure(bars, title, slots)
-        metadata = {"Date": None} if path.suffix == ".svg" else {}
-        try:
-            figure.savefig(path, dpi=144, metadata=metadata)
-        except OSError as exc:
-            raise ConfigError(
-                f"{path}: cannot be written ({exc.strerror}); name another file"
-            ) from exc
-
-
-def _figure(bars: Sequence[Bar], title: str, slots: int) -> Any:
-    """A matplotlib figure: strict checking cannot see through its keyword arguments."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
     n_lanes = 1 + max(bar.lane for bar in bars)
-    end_s = max(bar.end_s for bar in bars) or 1.0
-    figure: Any = Figure(figsize=(WIDTH_IN, REST_IN + LANE_IN * n_lanes), layout="constrained")
-    axes: Any = figure.add_subplot()
-    for kind, colour in (("load", LOAD), ("answers", WORK)):
-        begins = [bar.start_s if kind == "load" else bar.ready_s for bar in bars]
-        ends = [bar.ready_s if kind == "load" else bar.end_s for bar in bars]
-        widths = [end - begin for begin, end in zip(begins, ends, strict=True)]
-        lanes = [bar.lane for bar in bars]
-        axes.barh(lanes, widths, left=begins, height=0.8, color=colour)
-    for bar in bars:
-        room_pt = (bar.end_s - bar.start_s) / end_s * WIDTH_IN * 72 * 0.9
-        if len(bar.label) * LETTER_PT < room_pt:
-            middle_s = (bar.start_s + bar.end_s) / 2
-            axes.text(
-                middle_s, bar.lane, bar.label, size=FONT_PT, ha="center", va="center", clip_on=True
-            )
-    names = [f"slot {n + 1}" if n < slots else "endpoint" for n in range(n_lanes)]
-    axes.set_yticks(range(n_lanes), names)
-    axes.set_xlim(0.0, end_s)
-    axes.set_ylim(n_lanes - 0.4, -0.6)
-    axes.set_xlabel("seconds")
-    axes.set_title(title, loc="left", size=10, parse_math=False)
-    patches = [Patch(color=LOAD, label="load"), Patch(color=WORK, label="answers")]
-    axes.legend(handles=patches, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-    return figure
+    lanes = [f"slot {n + 1}" if n < slots else "endpoint" for n in range(n_lanes)]
+    draw_bars(path, bars, title, lanes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from eval.bench.bulk import bench_bulk
+from eval.bench.driver import bench_driver
 from eval.bench.metrics import bench_metrics
 from eval.bench.overhead import bench_overhead
 from eval.bench.plan import bench_plan
@@ -13,9 +14,11 @@ from eval.bench.route import bench_route
 from eval.bench.startup import bench_startup
 from eval.bench.switch import bench_switch
 from eval.bench.throughput import bench_throughput
+from eval.bench.variants import bench_variants
 
 BENCHES: Mapping[str, Callable[[], BenchResult]] = {
     "bulk": bench_bulk,
+    "driver": bench_driver,
     "metrics": bench_metrics,
     "overhead": bench_overhead,
     "plan": bench_plan,
@@ -23,4 +26,5 @@ BENCHES: Mapping[str, Callable[[], BenchResult]] = {
     "startup": bench_startup,
     "switch": bench_switch,
     "throughput": bench_throughput,
+    "variants": bench_variants,
 }

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.bench.result import note
+from eval.bench.environment import environment_python
 
 if TYPE_CHECKING:
     from composer.types import Float32Array
@@ -50,22 +49,7 @@ for _ in sys.stdin:
 
 def peer_python(cache: Path) -> str | None:
     """The interpreter that has the peer, installed when it is not there; None: it cannot be."""
-    folder = cache / "peers" / _REQUIREMENT
-    python, mark = folder / "bin" / "python", folder / "installed"
-    if not mark.exists():
-        note(f"installing {PEER} into a virtual environment of its own")
-        steps = (
-            [sys.executable, "-m", "venv", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", _REQUIREMENT],
-        )
-        for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-                note(f"{PEER} is not measured: {last}")
-                return None
-        mark.touch()
-    return str(python)
+    return environment_python(cache, _REQUIREMENT)
 
 
 class Peer:

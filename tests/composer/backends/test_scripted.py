@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,6 +169,25 @@ async def test_a_pause_delays_and_ends_with_an_abort() -> None:
 async def test_pauses_count_as_time_spent_generating() -> None:
     said = await completion(ask(), text="one two three", first_token_s=0.02, token_s=0.01)
     assert said.generating_s >= 0.04
+
+
+async def test_every_request_that_it_begins_is_in_its_log_whatever_becomes_of_it(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    backend = await loaded(text="fine", failures={"bad": "refused"}, log=str(log))
+    other = await loaded(text="fine", log=str(log))
+
+    await run(backend, [ask(id="q1/a"), ask("bad", id="q2/a")])
+    await run(other, [ask(id="q3/a")])
+    await run(backend, [ask(id="q1/a")])
+
+    assert log.read_text("utf-8").splitlines() == ["q1/a", "q2/a", "q3/a", "q1/a"]
+
+
+async def test_a_log_that_cannot_be_written_is_named_by_the_load(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no/log: cannot be written \(No such file"):
+        await loaded(text="fine", log=str(tmp_path / "no" / "log"))
 
 
 async def test_a_load_fails_with_the_reason_of_the_script() -> None:

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tenacity import retry, stop_after_attempt
 
 pytestmark = pytest.mark.ray
 
 EXPERTS = ("ann", "ben", "cas", "dan")
 GIB = 1 << 30
 PATIENCE_S = 240.0
+patient = retry(stop=stop_after_attempt(3))
+"""A part of Ray gives up starting after half a minute, which a busy machine may need."""
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Machines:
 
     def add(self) -> None:
         self.nodes.append(
-            self.cluster.add_node(
+            patient(self.cluster.add_node)(
                 num_cpus=1, memory=3 * GIB, object_store_memory=80 << 20, resources={"expert": 1}
             )
         )
@@ -54,7 +57,7 @@ def machines() -> Iterator[Machines]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 << 20}
-    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+    cluster: Any = patient(Cluster)(initialize_head=True, head_node_args=head)
     made = Machines(cluster)
     yield made
     cluster.shutdown()
