@@ -38,12 +38,13 @@ if TYPE_CHECKING:
 
     BoolArray = NDArray[np.bool_]
     Float64Array = NDArray[np.float64]
+    Int64Array = NDArray[np.int64]
 
 BudgetKind = Literal["usd", "tokens", "active_params_b"]
 AllocationMethod = Literal["lagrangian", "exact"]
 _UNITS = {"usd": "USD", "tokens": "tokens", "active_params_b": "billion active parameters"}
 _PER = {"usd": "USD (the cost_weight)", "tokens": "token", "active_params_b": "billion"}
-_PRECISION = 1e-9
+PRECISION = 1e-9
 """Relative: amounts that differ by less are the same, as sums in another order do."""
 
 
@@ -71,6 +72,10 @@ class Budget:
         """Whether the amount is an average over queries."""
         return self.kind == "active_params_b"
 
+    def at(self, multiplier: float) -> str:
+        """On what terms it is shared: the quality that one unit of cost has to be worth."""
+        return f"at {multiplier:.4g} quality per {_PER[self.kind]}, within {self}"
+
     def __str__(self) -> str:
         return f"{self.amount:g} {_UNITS[self.kind]} {'a query' if self.is_mean else 'in all'}"
 
@@ -96,6 +101,18 @@ class Allocation:
     def gap(self) -> float:
         """At most so much is missing to the best assignment, in summed quality."""
         return self.bound - self.quality
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Allotment:
+    """What `allot` finds; see `Allocation`."""
+
+    columns: Int64Array
+    """The expert of each query [n]; -1: nobody."""
+    spent: float
+    quality: float
+    bound: float
+    multiplier: float
 
 
 def allocate(
@@ -132,45 +149,34 @@ def allocate(
     """
     if method not in get_args(AllocationMethod):
         raise ConfigError(unknown_name("method of allocation", method, get_args(AllocationMethod)))
-    quality = scores.quality.astype(np.float64)
-    costs = np.broadcast_to(cost, quality.shape).astype(np.float64)
-    is_available = available_columns(scores, unavailable)
-    known = np.isfinite(quality) & is_available
-    stand_in = fallback_column(scores, fallback, unavailable)
-    may = known.copy()
-    if stand_in is not None:
-        may[:, stand_in] |= ~known.any(axis=1)
+    costs = np.broadcast_to(cost, scores.quality.shape).astype(np.float64)
+    known, may = _eligible(scores, fallback, unavailable)
     _check_costs(scores, query_ids, costs, may)
-    costs = np.where(may, costs, 0.0)
-    rows = np.flatnonzero(may.any(axis=1))
-    n_shares = max(1, len(rows)) if budget.is_mean else 1
-    limit = budget.amount * n_shares * (1 + _PRECISION)
-    least = least_cost(costs[rows], may[rows])
-    if least > limit:
-        raise ConfigError(
-            f"no assignment keeps within {budget}; give at least {_round_up(least / n_shares)}"
-        )
-    assigned = assign(
-        np.where(known, quality, 0)[rows], costs[rows], may[rows], limit, exact=method == "exact"
+    found = allot(
+        scores,
+        budget,
+        cost=costs,
+        unavailable=unavailable,
+        fallback=fallback,
+        exact=method == "exact",
     )
-    columns = np.full(len(quality), -1)
-    columns[rows] = assigned.columns
-    utility = np.where(known, quality - assigned.multiplier * costs, np.nan)
+    is_available = available_columns(scores, unavailable)
+    costs = np.where(may, costs, 0.0)
+    utility = np.where(known, scores.quality.astype(np.float64) - found.multiplier * costs, np.nan)
     order = np.argsort(np.where(known, -utility, np.inf), axis=1, kind="stable")
-    terms = f"at {assigned.multiplier:.4g} quality per {_PER[budget.kind]}, within {budget}"
     selections: list[Selection] = []
     for row, query_id in enumerate(query_ids):
         others: list[int] = order[row].tolist()
-        first = int(columns[row])
+        first = int(found.columns[row])
         ranked = [first, *(c for c in others if c != first and is_available[c])]
         if first < 0:
             ranked, reason = [], nothing_known(router)
         elif not known[row, first]:
             reason = f"fallback {fallback!r}: {NOTHING_KNOWN}"
-        elif utility[row, first] >= utility[row, others[0]] - _PRECISION:
-            reason = f"best by {router} {terms}"
         else:
-            reason = f"fills the budget better than the best by {router} {terms}"
+            is_best = utility[row, first] >= utility[row, others[0]] - PRECISION
+            better = "" if is_best else "fills the budget better than the "
+            reason = f"{better}best by {router} {budget.at(found.multiplier)}"
         selections.append(
             make_selection(
                 scores,
@@ -186,11 +192,64 @@ def allocate(
     return Allocation(
         tuple(selections),
         budget,
-        spent=assigned.cost / n_shares,
-        quality=assigned.quality,
-        bound=assigned.bound,
-        multiplier=assigned.multiplier,
+        spent=found.spent,
+        quality=found.quality,
+        bound=found.bound,
+        multiplier=found.multiplier,
     )
+
+
+def allot(
+    scores: Scores,
+    budget: Budget,
+    *,
+    cost: Float64Array,
+    unavailable: Collection[str] = (),
+    fallback: str | None = None,
+    exact: bool = False,
+) -> Allotment:
+    """The columns that `allocate` chooses, without selections.
+
+    Args:
+        scores: See `allocate`, as are the others.
+        budget: What they may cost together.
+        cost: [n, m], finite and at least 0 wherever an expert may be chosen.
+        unavailable: Experts that cannot be asked now.
+        fallback: Takes what nothing is known of.
+        exact: Solve the integer programme.
+
+    Raises:
+        ConfigError: No assignment keeps within the budget.
+        RoutingError: No expert is available.
+    """
+    known, may = _eligible(scores, fallback, unavailable)
+    rows = np.flatnonzero(may.any(axis=1))
+    n_shares = max(1, len(rows)) if budget.is_mean else 1
+    limit = budget.amount * n_shares * (1 + PRECISION)
+    costs = np.where(may, cost, 0.0)[rows]
+    least = least_cost(costs, may[rows])
+    if least > limit:
+        raise ConfigError(
+            f"no assignment keeps within {budget}; give at least {_round_up(least / n_shares)}"
+        )
+    quality = np.where(known, scores.quality, 0.0).astype(np.float64)[rows]
+    assigned = assign(quality, costs, may[rows], limit, exact=exact)
+    columns = np.full(len(may), -1)
+    columns[rows] = assigned.columns
+    spent = assigned.cost / n_shares
+    return Allotment(columns, spent, assigned.quality, assigned.bound, assigned.multiplier)
+
+
+def _eligible(
+    scores: Scores, fallback: str | None, unavailable: Collection[str]
+) -> tuple[BoolArray, BoolArray]:
+    """Whose quality is known, and who may be chosen, [n, m] each."""
+    known = np.isfinite(scores.quality) & available_columns(scores, unavailable)
+    stand_in = fallback_column(scores, fallback, unavailable)
+    may = known.copy()
+    if stand_in is not None:
+        may[:, stand_in] |= ~known.any(axis=1)
+    return known, may
 
 
 def _check_costs(

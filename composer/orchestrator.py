@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from composer.composed import Composed, select
+from composer.composed import Composed, answer_flow, select
 from composer.errors import ConfigError, RoutingError
 from composer.experts import Registry
 from composer.flow import complete_answer
@@ -34,6 +34,7 @@ from composer.types import (
 )
 
 if TYPE_CHECKING:
+    from composer.allocate import Budget
     from composer.bulk import BatchReport
     from composer.bulk.progress import BatchProgress, OnProgress
     from composer.types import Float32Array
@@ -152,6 +153,8 @@ class Composer:
         composition: str = "auto",
         run_dir: str | Path = "batch",
         *,
+        budget: Budget | None = None,
+        min_share: float = 0.0,
         strict: bool = False,
         on_progress: OnProgress = unwatched,
     ) -> BatchReport:
@@ -166,17 +169,23 @@ class Composer:
                 the folder as `queries.jsonl`, with their places as ids.
             composition: A composition's name, or an expert's, which then answers all alone.
             run_dir: Keeps what was asked and answered; made if it does not exist.
+            budget: What all answers may be expected to cost; it decides who answers which question
+                in the place of the composition's `cost_weight`.
+            min_share: Of all choices, in [0, 1]: experts that would get less are left out.
             strict: A line that cannot be read is an error; else it is reported and left out.
             on_progress: Called whenever something has come of it.
 
         Raises:
             ConfigError: The composition does not exist; the file cannot be read; the folder is
-                another batch's or cannot be written; or an expert does not fit into memory.
+                another batch's or cannot be written; an expert does not fit into memory; or the
+                budget or the share cannot be kept to.
             RoutingError: The questions cannot be scored at all.
         """
         from composer.bulk import run_batch
+        from composer.bulk.limits import Limits
         from composer.bulk.lines import keep_prompts
 
+        limits = Limits(budget, min_share)
         composed = self._composed(composition)
         folder = Path(run_dir)
         is_file = isinstance(queries, (str, Path))
@@ -187,6 +196,7 @@ class Composer:
             self.registry,
             self.pool,
             folder,
+            limits=limits,
             strict=strict,
             on_progress=on_progress,
         )
@@ -204,7 +214,7 @@ class Composer:
         if not selection.choices:
             raise RoutingError(selection.reason)
         await self._resolve(selection, composed.aggregator)
-        flow = composed.aggregator.combine(query, selection, self._tools)
+        flow = answer_flow(composed.aggregator, query, selection, self._tools)
         run: OnlineRun[Answer] = OnlineRun(flow, self.pool)
         said = ""
         async with aclosing(run.events(stream=stream)) as events:
@@ -237,10 +247,10 @@ class Composer:
         return selection, spans, outcomes
 
     def _load_s(self, experts: Sequence[str]) -> Float32Array:
-        """Seconds until each expert could start, [m]."""
+        """Seconds until each expert could begin with a request, [m]."""
         import numpy as np
 
-        return np.array([self.pool.load_seconds(name) for name in experts], dtype=np.float32)
+        return np.array([self.pool.wait_seconds(name) for name in experts], dtype=np.float32)
 
     async def _resolve(self, selection: Selection, aggregator: Aggregator) -> None:
         """Have the models that will be asked on this disk, so that their tokens can be counted."""

@@ -13,6 +13,7 @@ from composer.queries import Prompt
 from composer.types import Answer, AnswerType, Delta, Restart, Selection
 
 if TYPE_CHECKING:
+    from composer.allocate import Budget
     from composer.bulk import BatchReport
     from composer.bulk.progress import OnProgress
 
@@ -65,12 +66,20 @@ class SyncComposer:
         composition: str = "auto",
         run_dir: str | Path = "batch",
         *,
+        budget: Budget | None = None,
+        min_share: float = 0.0,
         strict: bool = False,
         on_progress: OnProgress = unwatched,
     ) -> BatchReport:
         """See `Composer.batch`."""
         batch = self._composer.batch(
-            queries, composition, run_dir, strict=strict, on_progress=on_progress
+            queries,
+            composition,
+            run_dir,
+            budget=budget,
+            min_share=min_share,
+            strict=strict,
+            on_progress=on_progress,
         )
         return self._runner.run(batch)
 

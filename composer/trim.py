@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from composer.errors import ConfigError
@@ -39,30 +39,53 @@ def trim_rare(selections: Sequence[Selection], share: float = 0.05) -> list[Sele
     Raises:
         ConfigError: The share is no number in [0, 1], or every expert is rare.
     """
-    if not 0 <= share <= 1:
-        raise ConfigError(f"'share' is {share!r}; give a number from 0 to 1")
     counts = Counter(choice.expert for s in selections for choice in s.choices)
+    rare = rare_experts(counts, share)
+    frequent = counts.keys() - rare.keys()
+    return [trimmed(selection, frequent, rare, counts.total()) for selection in selections]
+
+
+def rare_experts(counts: Mapping[str, int], share: float) -> dict[str, int]:
+    """The experts with less than a share of all choices, with how many they have.
+
+    Args:
+        counts: Choices of each expert that has any.
+        share: In [0, 1].
+
+    Raises:
+        ConfigError: The share is no number in [0, 1], or every expert is rare.
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"the least share of choices is {share!r}; give a number from 0 to 1")
     total = sum(counts.values())
-    frequent = {expert for expert, n in counts.items() if n >= share * total}
-    if counts and not frequent:
-        expert, n = counts.most_common(1)[0]
+    rare = {expert: n for expert, n in counts.items() if n < share * total}
+    if rare and len(rare) == len(counts):
+        expert, n = max(counts.items(), key=lambda item: item[1])
         raise ConfigError(
             f"every expert is rare: the most frequent, {expert!r}, has {n} of {total} choices; "
-            f"give a share of at most {n / total:.3g}"
+            f"give a share of at most {math.floor(1000 * n / total) / 1000:g}"
         )
-    return [_trimmed(selection, frequent, counts, total) for selection in selections]
+    return rare
 
 
-def _trimmed(
-    selection: Selection, frequent: Collection[str], counts: Counter[str], total: int
+def trimmed(
+    selection: Selection, frequent: Collection[str], counts: Mapping[str, int], total: int
 ) -> Selection:
+    """A selection without the rare experts, as `trim_rare` replaces them.
+
+    Args:
+        selection: Of one query.
+        frequent: Who may be chosen.
+        counts: Choices of each rare expert.
+        total: Choices of all experts.
+    """
     kept = [choice for choice in selection.choices if choice.expert in frequent]
     rare = [choice for choice in selection.choices if choice.expert not in frequent]
     if not rare:
         return selection
     chosen = {choice.expert for choice in kept}
     spare = [e for e in selection.ranking if e in frequent and e not in chosen]
-    names = ", ".join(f"{c.expert!r} ({counts[c.expert]} of {total} choices)" for c in rare)
+    names = with_counts([choice.expert for choice in rare], counts, total)
     evidence = Evidence(f"in place of rare {names}")
     in_place = [
         Choice(name, _quality(selection, name), None, lambda: evidence)
@@ -85,6 +108,11 @@ def _trimmed(
         margin=selection.margin if first[0] == selection.choices[0].expert else None,
         what_if=no_counterfactuals,
     )
+
+
+def with_counts(names: Sequence[str], counts: Mapping[str, int], total: int) -> str:
+    """Rare experts with how many choices they have."""
+    return ", ".join(f"{name!r} ({counts[name]} of {total} choices)" for name in names)
 
 
 def _quality(selection: Selection, expert: str) -> float | None:

@@ -152,6 +152,7 @@ class ScriptedBackend:
 
     async def unload(self) -> None:
         """See `Backend.unload`."""
+        self._level = 0
 
     async def sleep(self, level: Literal[1, 2]) -> None:
         """See `Sleeper.sleep`."""

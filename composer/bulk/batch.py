@@ -13,7 +13,9 @@ from pathlib import Path
 from composer.appending import AppendedFile, write_whole
 from composer.bulk.annotating import Annotations, annotate_batch
 from composer.bulk.driver import WINDOW, BulkRun
+from composer.bulk.joint import JointChoice
 from composer.bulk.journal import Journal
+from composer.bulk.limits import NO_LIMITS, Limits, check_limits
 from composer.bulk.lines import Batch
 from composer.bulk.marginal import LoadSaving
 from composer.bulk.progress import BatchProgress, OnProgress, StageRecord
@@ -22,7 +24,7 @@ from composer.bulk.results import Results
 from composer.bulk.routing import Routes, route_batch
 from composer.bulk.stages import StagePlanner
 from composer.bulk.window import Flows
-from composer.composed import Composed
+from composer.composed import Composed, answer_flow
 from composer.errors import ComposerError, ConfigError, RoutingError
 from composer.experts import Registry
 from composer.fingerprint import digest, settings_digest
@@ -51,6 +53,8 @@ class BatchReport:
     """Settings of OpenAI's bodies that are not taken over, and how many lines have each."""
     saving: LoadSaving | None
     """What a penalty for loads changed; None: the composition has no `load_weight`."""
+    joint: JointChoice | None
+    """What the limits of the batch changed; None: there are none."""
     loads: int
     """Of this run, as are the next three."""
     completion_tokens: int
@@ -67,6 +71,7 @@ async def run_batch(
     pool: Pool,
     run_dir: Path,
     *,
+    limits: Limits = NO_LIMITS,
     strict: bool = False,
     window: int = WINDOW,
     on_progress: OnProgress = lambda progress: None,
@@ -81,6 +86,7 @@ async def run_batch(
         registry: The experts; of the pool as well.
         pool: Where they run.
         run_dir: Keeps the journal and the results; made if it does not exist.
+        limits: What the queries have to keep to together.
         strict: A line that cannot be read is an error; else it is reported, and the others go on.
         window: Queries that an engine is asked of at one time.
         on_progress: Called whenever something has come of it.
@@ -91,6 +97,7 @@ async def run_batch(
         RoutingError: The queries cannot be scored at all.
     """
     began_s = time.monotonic()
+    check_limits(composed, limits)
     with ExitStack() as stack:
         batch = stack.enter_context(Batch(path))
         if strict and batch.rejects:
@@ -111,7 +118,7 @@ async def run_batch(
             on_progress(BatchProgress("route", len(batch), n_done))
 
         routes = await route_batch(
-            composed, planner, batch, run_dir, annotations.annotation, routed
+            composed, planner, batch, run_dir, annotations.annotation, routed, limits
         )
         await _resolve(routes, pool)
         answering = _Answering(batch, routes, annotations, PoolTools(pool), journal, results)
@@ -136,6 +143,7 @@ async def run_batch(
         n_rejected=len(batch.rejects),
         ignored=batch.ignored,
         saving=routes.saving,
+        joint=routes.joint,
         loads=end.loads,
         completion_tokens=end.completion_tokens,
         seconds=time.monotonic() - began_s,
@@ -162,7 +170,7 @@ class _Answering:
         if not selection.choices:
             return _refuse(selection.reason)
         query = self.batch.query(row)
-        return self.routes.composed.aggregator.combine(query, selection, self.tools)
+        return answer_flow(self.routes.composed.aggregator, query, selection, self.tools)
 
     def finish(self, row: int, found: FlowRun[Answer] | ComposerError) -> None:
         """Write the row's result, then that it is written."""

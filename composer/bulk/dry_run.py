@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from composer.aggregators.cascade.cascade import CascadeAggregator
 from composer.backends.resolution import resolve_spec
 from composer.bulk.expected import Tally, tally_first
+from composer.bulk.joint import JointChoice
+from composer.bulk.limits import NO_LIMITS, Limits, check_limits
 from composer.bulk.lines import Batch, Reject
 from composer.bulk.marginal import LoadSaving
 from composer.bulk.progress import StageRecord
@@ -46,6 +48,8 @@ class DryRun:
     """Queries that each expert is chosen for; with k > 1 a query counts k times."""
     saving: LoadSaving | None
     """What a penalty for loads changes; None: the composition has no `load_weight`."""
+    joint: JointChoice | None
+    """What the limits of the batch change; None: there are none."""
     asked: Mapping[str, Load]
     """What each expert is asked, as far as that is known; most requests first."""
     plan: Plan
@@ -68,6 +72,7 @@ async def dry_run(
     pool: Pool,
     *,
     models: Path,
+    limits: Limits = NO_LIMITS,
     measured: Iterable[StageRecord] = (),
 ) -> DryRun:
     """Route and plan a batch file as `run_batch` would; nothing is loaded, asked or downloaded.
@@ -81,24 +86,28 @@ async def dry_run(
         registry: The experts; of the pool as well.
         pool: Knows what engines take; it starts none.
         models: The folder that the pool keeps converted models in.
+        limits: See `run_batch`.
         measured: Stages of batches before: they say how fast engines are.
 
     Raises:
         ConfigError: The file cannot be read; the router has to ask experts; a model is not on this
-            disk, so that its size is unknown; or an engine does not fit into memory.
+            disk, so that its size is unknown; an engine does not fit into memory; or the limits
+            cannot be kept to.
         RoutingError: The queries cannot be scored at all.
     """
+    check_limits(composed, limits)
     router = composed.router
     if "likelihoods" in router.needs:
         raise ConfigError(
             f"router {router.name!r} asks experts how likely they find each query, and a plan asks "
             "nobody; plan another composition"
         )
+    await pool.find_nodes()
     planner = StagePlanner(registry, pool, last=composed.aggregator.experts)
     rates = _measure(planner, measured)
     with Batch(path) as batch, TemporaryDirectory(prefix="composer-plan-") as folder:
         routes = await route_batch(
-            composed, planner, batch, Path(folder), lambda row: None, lambda n_done: None
+            composed, planner, batch, Path(folder), lambda row: None, lambda n_done: None, limits
         )
         named = dict.fromkeys((*routes.experts, *composed.aggregator.experts))
         absent = await _resolve(named, registry, pool, models)
@@ -126,6 +135,7 @@ async def dry_run(
         ignored=batch.ignored,
         chosen=dict(tally.chosen.most_common()),
         saving=routes.saving,
+        joint=routes.joint,
         asked=dict(sorted(tally.asked.items(), key=lambda item: -item[1].requests)),
         plan=planner.plan(loads),
         experts=experts,

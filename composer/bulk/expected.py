@@ -12,7 +12,7 @@ from composer.bulk.lines import Batch
 from composer.bulk.routing import Routes
 from composer.bulk.stages import expected_load
 from composer.bulk.waiting import Load
-from composer.composed import max_tokens
+from composer.composed import answer_flow, max_tokens
 from composer.errors import ComposerError
 from composer.flow import FlowRun
 from composer.protocols import Aggregator, Tools
@@ -61,7 +61,7 @@ async def tally_first(batch: Batch, routes: Routes, tools: Tools) -> Tally:
                 tally.n_refused += 1
                 continue
             tally.chosen.update(choice.expert for choice in selection.choices)
-            run = FlowRun(aggregator.combine(query, selection, tools))
+            run = FlowRun(answer_flow(aggregator, query, selection, tools))
             first = run.start()
         except ComposerError:
             tally.n_failed += 1

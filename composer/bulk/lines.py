@@ -13,20 +13,26 @@ import json
 import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast, get_args
 
 from composer.appending import unwritable, write_whole
+from composer.entry_checks import parse_entry
 from composer.errors import ConfigError
+from composer.experts import SamplingDefaults
 from composer.queries import Prompt, make_query
-from composer.types import AnswerType, Query
+from composer.types import AnswerType, Query, Sampling
 
 PROMPTS = "queries.jsonl"
 URL = "/v1/chat/completions"
-FORWARDED = frozenset({"messages", "model"})
-"""What of an OpenAI body is no setting: the composition answers whatever model is named."""
+SAMPLING = frozenset(
+    {"temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens"}
+)
+"""What of an OpenAI body says how the answer is drawn."""
+FORWARDED = SAMPLING | {"messages", "model"}
+"""What of it is not ignored: the composition answers whatever model is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class BatchLine:
     is_openai: bool
     """Whether it is in OpenAI's form; its answer will be, too."""
     ignored: tuple[str, ...] = ()
-    """Settings of its body that are not taken over: experts.yaml holds them."""
+    """Settings of its body that ask for something and are not taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class Batch:
         self._begins = array("q")
         self._lengths = array("q")
         self._file = -1
+        self._latest: tuple[int, BatchLine] | None = None
 
     def __enter__(self) -> Self:
         """Look through the file once.
@@ -92,7 +99,11 @@ class Batch:
 
     def line(self, row: int) -> BatchLine:
         """The line of a row, from 0; rejected ones are not counted."""
-        return read_line(os.pread(self._file, self._lengths[row], self._begins[row]))
+        # Whoever looks at a row looks at it more than once before the next.
+        if self._latest is None or self._latest[0] != row:
+            data = os.pread(self._file, self._lengths[row], self._begins[row])
+            self._latest = row, read_line(data)
+        return self._latest[1]
 
     def query(self, row: int) -> Query:
         """The query of a row."""
@@ -134,11 +145,17 @@ def keep_prompts(prompts: Iterable[Prompt], folder: Path) -> Path:
     """Write prompts to a file in a folder, as a batch; their places, from 0, are their ids.
 
     Raises:
-        ConfigError: A prompt is empty or no chat, or the folder holds other prompts.
+        ConfigError: A prompt is empty or no chat, or has a sampling of its own, or the folder
+            holds other prompts.
     """
     lines: list[str] = []
     for number, prompt in enumerate(prompts):
         query = make_query(prompt, query_id=str(number))
+        if query.sampling != Sampling():
+            raise ConfigError(
+                f"query {query.id!r} has a sampling of its own, which only lines of OpenAI's batch "
+                "form can say; write a file of them"
+            )
         line: dict[str, Any] = {"id": query.id, "messages": [asdict(m) for m in query.messages]}
         for key, value in (("category", query.category), ("answer_type", query.answer_type)):
             if value is not None:
@@ -185,7 +202,23 @@ def _read_openai(line: Mapping[str, Any]) -> BatchLine:
     settings = cast("dict[str, Any]", body)
     query_id = _query_id(line["custom_id"], "custom_id")
     query = make_query(_messages(settings.get("messages")), query_id=query_id)
-    return BatchLine(query, True, tuple(sorted(settings.keys() - FORWARDED)))
+    asking = {key for key, value in settings.items() if value and (key, value) != ("n", 1)}
+    return BatchLine(
+        replace(query, sampling=_sampling(settings)), True, tuple(sorted(asking - FORWARDED))
+    )
+
+
+def _sampling(body: Mapping[str, Any]) -> Sampling:
+    """How the answer is drawn, as far as a body says: null is nothing, as if it were not there."""
+    said = {key: body[key] for key in sorted(SAMPLING) if body.get(key) is not None}
+    if "max_completion_tokens" in said:
+        said["max_tokens"] = said.pop("max_completion_tokens")
+    if isinstance(said.get("stop"), str):
+        said["stop"] = [said["stop"]]
+    found = parse_entry(SamplingDefaults, said)
+    if isinstance(found, list):
+        raise ValueError(found[0][1])
+    return found.to_sampling()
 
 
 def _read_plain(line: Mapping[str, Any]) -> BatchLine:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from composer.cli.limits import BudgetTokens, BudgetUsd, MinShare, kept_to, read_budget
 from composer.cli.options import (
     CompositionName,
     ExpertsPath,
@@ -38,6 +39,9 @@ def batch(
         Path, typer.Option("--out", metavar="RUN_DIR", help="What is asked and answered goes here.")
     ],
     composition: CompositionName = "auto",
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    min_share: MinShare = 0.0,
     experts: ExpertsPath = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="A line that cannot be read is an error.")
@@ -58,9 +62,10 @@ def batch(
 
     {"id": "q2", "prompt": "Why not?"}
 
-    The first is answered in OpenAI's form. The model that its body names and its settings
-    (temperature, ...) are not taken over: the composition answers, as experts.yaml says. A plain
-    line may have "messages" in place of "prompt", a "category" and an "answer_type".
+    The first is answered in OpenAI's form. The composition answers, whatever model its body names,
+    and draws the answer as the body says (temperature, top_p, stop, seed, max_tokens); other
+    settings are ignored, and counted in a warning. A plain line may have "messages" in place of
+    "prompt", a "category" and an "answer_type".
 
     RUN_DIR then holds results.jsonl (a line a query, as they are done; one that failed has an
     "error"), rejects.jsonl (lines that could not be read, and why), stages.jsonl (what each
@@ -78,6 +83,7 @@ def batch(
 
     set_up_logging(verbose)
     check_picture(picture)
+    budget = read_budget(budget_usd, budget_tokens)
     with EventLoop() as loop:
         from composer.orchestrator import Composer
 
@@ -88,7 +94,13 @@ def batch(
                 try:
                     with progress_shown() as show:
                         return await composer.batch(
-                            queries, composition, out, strict=strict, on_progress=show
+                            queries,
+                            composition,
+                            out,
+                            budget=budget,
+                            min_share=min_share,
+                            strict=strict,
+                            on_progress=show,
                         )
                 except asyncio.CancelledError:
                     typer.echo("ended early: the same command goes on from here", err=True)
@@ -121,8 +133,10 @@ def show_report(report: BatchReport, output: OutputForm) -> None:
     }
     if output == "json":
         saving = asdict(report.saving) if report.saving is not None else None
+        joint = asdict(report.joint) if report.joint is not None else None
         places = {"results": str(report.results), "rejects": str(report.rejects)}
-        write_json(counts | {"saving": saving, "ignored": report.ignored} | places)
+        found = {"saving": saving, "joint": joint, "ignored": report.ignored}
+        write_json(counts | found | places)
     else:
         table = make_table(*counts)
         *whole, seconds = counts.values()
@@ -130,15 +144,15 @@ def show_report(report: BatchReport, output: OutputForm) -> None:
         stdout().print(table)
         if report.saving is not None:
             typer.echo(spared(report.saving))
+        for line in kept_to(report.joint) if report.joint is not None else ():
+            typer.echo(line)
         typer.echo(f"results are in {report.results}")
     if report.n_failed:
         warn(f"failed: {report.n_failed} of {report.n_queries}; {report.results} says why")
     if report.n_rejected:
         warn(f"lines rejected: {report.n_rejected}; {report.rejects} says which and why")
     for setting, n in report.ignored.items():
-        warn(
-            f"{setting!r} is ignored (lines with it: {n}); experts.yaml sets how experts are asked"
-        )
+        warn(f"{setting!r} is ignored (lines with it: {n})")
 
 
 def spared(saving: LoadSaving) -> str:

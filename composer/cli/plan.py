@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from composer.cli.limits import BudgetTokens, BudgetUsd, MinShare, read_budget
 from composer.cli.options import (
     CompositionName,
     ExpertsPath,
@@ -24,6 +25,7 @@ from composer.suggest import unknown_name
 
 if TYPE_CHECKING:
     from composer.bulk.dry_run import DryRun
+    from composer.bulk.limits import Limits
     from composer.bulk.progress import StageRecord
     from composer.cli.stages_picture import Bar
     from composer.orchestrator import Composer
@@ -35,6 +37,9 @@ def plan(
         typer.Argument(metavar="[FILE]", help="JSON lines, as `composer batch` takes them."),
     ] = None,
     composition: CompositionName = "auto",
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    min_share: MinShare = 0.0,
     experts: ExpertsPath = None,
     rates: Annotated[
         Path | None,
@@ -81,7 +86,10 @@ def plan(
         assert queries is not None, "one of them is given"
         title = f"{queries.name}, {composition}: as planned"
         records = read_stages(rates) if rates is not None else ()
-        bars, slots = show_plan(queries, path, composition, records, output)
+        from composer.bulk.limits import Limits
+
+        limits = Limits(read_budget(budget_usd, budget_tokens), min_share)
+        bars, slots = show_plan(queries, path, composition, limits, records, output)
     if picture is not None:
         if not bars:
             raise ConfigError("there is no stage to draw; leave out --picture")
@@ -92,6 +100,7 @@ def show_plan(
     queries: Path,
     path: Path,
     composition: str,
+    limits: Limits,
     records: Sequence[StageRecord],
     output: OutputForm,
 ) -> tuple[list[Bar], int]:
@@ -115,6 +124,7 @@ def show_plan(
                     composer.registry,
                     composer.pool,
                     models=cache_dir() / "models",
+                    limits=limits,
                     measured=records,
                 )
 

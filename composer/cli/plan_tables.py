@@ -11,6 +11,7 @@ from composer.backends import GIB
 from composer.bulk.dry_run import DryRun
 from composer.cli.batch import duration, spared
 from composer.cli.explain import make_table
+from composer.cli.limits import kept_to
 from composer.cli.output import stdout
 
 
@@ -24,6 +25,7 @@ def plan_json(planned: DryRun) -> dict[str, Any]:
         "failed": planned.n_failed,
         "ignored": planned.ignored,
         "saving": asdict(planned.saving) if planned.saving is not None else None,
+        "joint": asdict(planned.joint) if planned.joint is not None else None,
         "experts": [
             {"expert": name, "queries": planned.chosen.get(name, 0)} | asdict(load)
             for name, load in planned.asked.items()
@@ -103,11 +105,11 @@ def remarks(planned: DryRun) -> list[str]:
     if planned.n_failed:
         lines.append(f"queries that fail before anyone is asked: {planned.n_failed}")
     for setting, n in planned.ignored.items():
-        lines.append(
-            f"{setting!r} is ignored (lines with it: {n}); experts.yaml sets how experts are asked"
-        )
+        lines.append(f"{setting!r} is ignored (lines with it: {n})")
     if planned.saving is not None:
         lines.append(spared(planned.saving))
+    if planned.joint is not None:
+        lines += kept_to(planned.joint)
     if planned.endpoints:
         names = ", ".join(planned.endpoints)
         lines.append(f"not in the stages, since they take no slot: {names}")

@@ -14,6 +14,7 @@ import pytest
 
 from composer.bulk import BatchProgress, run_batch
 from composer.errors import ConfigError
+from composer.types import Message, Query, Sampling
 from tests.composer.bulk.conftest import EXPERTS, ONE, PANEL, VOTE, Bulk, registry
 
 MAIN = registry({"main": PANEL})
@@ -325,3 +326,25 @@ def test_an_empty_file_says_what_a_line_looks_like(bulk: Bulk) -> None:
 def test_a_file_that_is_not_there_is_named(bulk: Bulk, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere.jsonl: cannot be read \(No such file"):
         asyncio.run(bulk.run(MAIN, tmp_path / "nowhere.jsonl"))
+
+
+async def test_a_body_says_how_long_its_answer_may_become(bulk: Bulk) -> None:
+    body = {"messages": [{"role": "user", "content": "one two three"}]}
+    path = bulk.write(
+        [{"custom_id": "a", "body": body | {"max_tokens": 2}}, {"custom_id": "b", "body": body}]
+    )
+
+    report = await bulk.run(registry({"main": ONE}), path, composition="ann")
+
+    choices = {r["custom_id"]: r["response"]["body"]["choices"][0] for r in bulk.results()}
+    assert choices["a"]["finish_reason"] == "length"
+    assert choices["b"]["message"]["content"] == "ann: one two three"
+    assert report.ignored == {}
+
+
+async def test_prompts_that_say_how_they_are_answered_need_a_file(bulk: Bulk) -> None:
+    query = Query("a", (Message("user", "why?"),), sampling=Sampling(max_tokens=2))
+
+    async with bulk.composer(MAIN) as composer:
+        with pytest.raises(ConfigError, match=r"'a' has a sampling of its own.* a file of them$"):
+            await composer.batch([query], "ann", bulk.folder / "run")

@@ -149,13 +149,13 @@ async def test_queries_too_long_for_every_context_fail_before_they_ask(bulk: Bul
 async def test_lines_that_cannot_be_read_and_settings_that_do_not_count_are_told(
     bulk: Bulk,
 ) -> None:
-    body = {"messages": [{"role": "user", "content": "why?"}], "temperature": 0}
+    body = {"messages": [{"role": "user", "content": "why?"}], "logprobs": True}
     path = bulk.write([{"custom_id": "q", "body": body}, "{"])
 
     planned = await plan(bulk, one_round(), path)
 
     assert [reject.number for reject in planned.rejects] == [2]
-    assert dict(planned.ignored) == {"temperature": 1}
+    assert dict(planned.ignored) == {"logprobs": 1}
 
 
 async def test_an_expert_larger_than_memory_is_refused_with_how_much(bulk: Bulk) -> None:
@@ -266,3 +266,11 @@ async def test_a_router_that_needs_likelihoods_is_refused(bulk: Bulk) -> None:
 
     with pytest.raises(ConfigError, match="'likelihood' asks experts how likely"):
         await plan(bulk, one_round(), bulk.questions(1), router=Likelihoods(score))
+
+
+async def test_a_text_is_as_long_as_its_line_lets_it_become(bulk: Bulk) -> None:
+    body = {"messages": [{"role": "user", "content": "four"}], "max_tokens": 9}
+
+    planned = await plan(bulk, one_round(), bulk.write([{"custom_id": "q", "body": body}]))
+
+    assert planned.asked["ann"].completion_tokens == 9

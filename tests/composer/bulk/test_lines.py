@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.bulk.lines import Batch, read_line
-from composer.types import Message
+from composer.types import Message, Sampling
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 
@@ -35,13 +35,38 @@ def test_a_plain_line_may_have_a_whole_conversation() -> None:
     assert read({"id": 7, "messages": CHAT}).query.id == "7"
 
 
-def test_settings_of_an_openai_line_are_not_taken_over_and_said() -> None:
-    body = {"model": "gpt", "messages": CHAT, "temperature": 0, "max_tokens": 9}
+def openai(**settings: Any) -> dict[str, Any]:
+    body = {"model": "gpt", "messages": CHAT} | settings
+    return {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
 
-    line = read({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body})
+
+def test_an_openai_line_says_how_its_answer_is_drawn() -> None:
+    line = read(openai(temperature=0, top_p=0.5, max_tokens=9, stop="END", seed=3))
 
     assert line.is_openai
-    assert line.ignored == ("max_tokens", "temperature")
+    assert line.query.sampling == Sampling(0.0, 0.5, 9, ("END",), 3)
+    assert line.ignored == ()
+
+
+def test_several_texts_may_end_an_answer_and_the_newer_limit_holds() -> None:
+    line = read(openai(stop=["a", "b"], max_tokens=9, max_completion_tokens=7))
+
+    assert line.query.sampling == Sampling(max_tokens=7, stop=("a", "b"))
+
+
+def test_what_is_null_is_not_said() -> None:
+    line = read(openai(temperature=None, max_tokens=None, stop=None, tools=None))
+
+    assert line.query.sampling == Sampling()
+    assert line.ignored == ()
+
+
+def test_settings_that_are_not_taken_over_are_said_unless_they_ask_for_nothing() -> None:
+    line = read(openai(n=2, logprobs=True, tools=[], stream=False, frequency_penalty=0))
+
+    assert line.ignored == ("logprobs", "n")
+    assert line.query.sampling == Sampling()
+    assert read(openai(n=1)).ignored == ()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +87,11 @@ def test_settings_of_an_openai_line_are_not_taken_over_and_said() -> None:
         ({"id": "a", "prompt": "Why?", "answer_type": "x"}, "'answer_type' is 'x'; choose from"),
         ({"custom_id": "a"}, "has no 'body'"),
         ({"custom_id": "a", "body": {}}, "'messages' is no list of chat messages"),
+        (openai(temperature="hot"), "'temperature' must be a number"),
+        (openai(temperature=-1), "'temperature' must be at least 0"),
+        (openai(max_tokens=0), "'max_tokens' must be at least 1"),
+        (openai(max_completion_tokens=2.5), "'max_tokens' must be a whole number"),
+        (openai(stop=[""]), "'stop.0' must not be empty"),
         ({"custom_id": "a", "url": "/v1/embeddings", "body": {}}, "only POST /v1/chat/completions"),
     ],
 )
@@ -105,9 +135,9 @@ def test_every_line_is_a_row_a_reject_or_blank(
 def test_a_batch_counts_the_settings_that_it_ignores(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     lines = [
-        {"custom_id": str(n), "body": {"messages": CHAT, "max_tokens": 5, "n": 1}} for n in (1, 2)
+        {"custom_id": str(n), "body": {"messages": CHAT, "logprobs": True, "n": 3}} for n in (1, 2)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
     with Batch(path) as batch:
-        assert batch.ignored == {"max_tokens": 2, "n": 2}
+        assert batch.ignored == {"logprobs": 2, "n": 2}

@@ -36,6 +36,7 @@ OPENAI: dict[str, Any] = {
         "model": "gpt-4o",
         "messages": [{"role": "user", "content": "Blue?"}],
         "temperature": 0,
+        "logprobs": True,
     },
 }
 PLAIN = {"id": "ours", "prompt": "Red?"}
@@ -116,7 +117,8 @@ def test_as_json_it_holds_the_same_and_the_settings_that_were_ignored(folder: Pa
         "loads": 1,
         "tokens": 6,
         "saving": None,
-        "ignored": {"temperature": 1},
+        "joint": None,
+        "ignored": {"logprobs": 1},
         "results": str(folder / "run" / "results.jsonl"),
         "rejects": str(folder / "run" / "rejects.jsonl"),
     }
@@ -133,9 +135,7 @@ def test_loads_that_a_load_weight_spares_are_told(folder: Path) -> None:
 
 
 def test_ignored_settings_are_a_warning(folder: Path) -> None:
-    assert (
-        "warning: 'temperature' is ignored (lines with it: 1); experts.yaml" in run(folder).stderr
-    )
+    assert "warning: 'logprobs' is ignored (lines with it: 1)" in run(folder).stderr
 
 
 def test_rejects_are_reported_with_their_numbers_and_the_rest_is_answered(folder: Path) -> None:
