@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from composer.appending import AppendedFile, write_whole
@@ -123,13 +123,12 @@ async def run_batch(
         await _resolve(routes, pool)
         answering = _Answering(batch, routes, annotations, PoolTools(pool), journal, results)
         stages = stack.enter_context(AppendedFile(run_dir / STAGES))
-        for _ in stages.take_up():
-            pass
+        run_number = 1 + max((json.loads(line)["run"] for _, line in stages.take_up()), default=0)
         records: list[StageRecord] = []
 
         def keep(record: StageRecord) -> None:
-            records.append(record)
-            stages.append(json.dumps(asdict(record)).encode())
+            records.append(replace(record, run=run_number))
+            stages.append(json.dumps(asdict(records[-1])).encode())
 
         flows = Flows("answer", len(batch), answering.flow, answering.finish)
         run = BulkRun(

@@ -187,7 +187,7 @@ class BulkRun(Generic[T]):
             end_s - self._began_s,
             turn.requests,
             turn.completion_tokens,
-            turn.slot,
+            turn.slot if turn.is_local else None,
         )
         self._on_stage(record)
 

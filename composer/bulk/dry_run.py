@@ -61,6 +61,9 @@ class DryRun:
     usd: float
     """Of all that is asked."""
     budget_bytes: int
+    """Of the largest machine."""
+    slots: Mapping[str, int]
+    """Of each machine."""
     notes: tuple[str, ...]
     """What is guessed or left out, a sentence each."""
 
@@ -145,6 +148,7 @@ async def dry_run(
             for name, load in tally.asked.items()
         ),
         budget_bytes=pool.budget_bytes,
+        slots={node.name: node.slots for node in pool.nodes},
         notes=tuple(notes),
     )
 

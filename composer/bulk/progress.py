@@ -49,7 +49,7 @@ class StageRecord:
     end_s: float
     requests: int
     completion_tokens: int
-    slot: int = 0
-    """Counted from 0 over all machines; of endpoints elsewhere, it says nothing."""
+    slot: int | None = 0
+    """Counted from 0 over all machines; None: it is an endpoint elsewhere, which takes none."""
     run: int = 1
-    """Which of the runs that the batch took, from 1: each has a clock of its own."""
+    """Of the runs that the batch took, from 1: each has a clock of its own."""

@@ -27,7 +27,6 @@ from composer.cli.options import (
 if TYPE_CHECKING:
     from composer.bulk import BatchProgress, BatchReport
     from composer.bulk.marginal import LoadSaving
-    from composer.experts import Registry
 
 SAY_AGAIN_S = 5.0
 """Between two lines of progress, where stderr is no terminal."""
@@ -109,7 +108,7 @@ def batch(
         report = loop.run(run())
     show_report(report, output)
     if picture is not None:
-        draw_run(picture, out / STAGES, made.registry)
+        draw_run(picture, out / STAGES)
     if report.n_answered == 0:
         from composer.cli.output import complain
 
@@ -170,15 +169,15 @@ def warn(what: str) -> None:
     typer.echo(f"warning: {what}", err=True)
 
 
-def draw_run(picture: Path, stages: Path, registry: Registry) -> None:
+def draw_run(picture: Path, stages: Path) -> None:
     """Draw the stages of a batch as they went; where there were none, say so."""
-    from composer.cli.stages_picture import draw_stages, read_stages, record_bars
+    from composer.cli.stages_picture import bars_of_records, draw_stages, read_stages
 
     if not stages.exists() or not (records := read_stages(stages)):
         warn(f"{picture} is not drawn: no engine was asked")
         return
-    slots = registry.pool.busy_engines
-    draw_stages(picture, record_bars(records, registry), f"{stages.parent}: as it went", slots)
+    bars, slots = bars_of_records(records)
+    draw_stages(picture, bars, f"{stages.parent}: as it went", slots)
 
 
 @contextmanager

@@ -78,10 +78,9 @@ def plan(
     if (queries is None) == (after is None):
         raise ConfigError("name either a file of queries or --after RUN_DIR")
     check_picture(picture)
-    path = experts_path(experts)
     if after is not None:
         title = f"{after}: as it went"
-        bars, slots = show_run(after, path, output)
+        bars, slots = show_run(after, output)
     else:
         assert queries is not None, "one of them is given"
         title = f"{queries.name}, {composition}: as planned"
@@ -89,7 +88,9 @@ def plan(
         from composer.bulk.limits import Limits
 
         limits = Limits(read_budget(budget_usd, budget_tokens), min_share)
-        bars, slots = show_plan(queries, path, composition, limits, records, output)
+        bars, slots = show_plan(
+            queries, experts_path(experts), composition, limits, records, output
+        )
     if picture is not None:
         if not bars:
             raise ConfigError("there is no stage to draw; leave out --picture")
@@ -133,8 +134,8 @@ def show_plan(
         write_json(plan_json(planned))
     else:
         print_plan(planned)
-    slots = made.registry.pool.busy_engines
-    return bars_of_plan(planned.plan, planned.experts), slots
+    bars = bars_of_plan(planned.plan, planned.experts, planned.slots)
+    return bars, sum(planned.slots.values())
 
 
 def composer_of(path: Path, name: str) -> Composer:
@@ -157,17 +158,15 @@ def composer_of(path: Path, name: str) -> Composer:
     return compose(replace(registry, compositions={name: composition}))
 
 
-def show_run(folder: Path, path: Path, output: OutputForm) -> tuple[list[Bar], int]:
+def show_run(folder: Path, output: OutputForm) -> tuple[list[Bar], int]:
     """Print the stages of a batch as they went; their bars, and on how many slots."""
     from dataclasses import asdict
 
     from composer.bulk.batch import STAGES
     from composer.cli.explain import make_table
     from composer.cli.output import stdout, write_json
-    from composer.cli.stages_picture import read_stages, record_bars
-    from composer.experts import load_experts
+    from composer.cli.stages_picture import bars_of_records, read_stages
 
-    registry = load_experts(path)
     records = read_stages(folder / STAGES)
     if output == "json":
         write_json([asdict(record) for record in records])
@@ -178,4 +177,4 @@ def show_run(folder: Path, path: Path, output: OutputForm) -> tuple[list[Bar], i
             times = (f"{t:,.1f}" for t in (record.load_s, record.start_s, record.end_s))
             table.add_row(", ".join(record.experts), *counts, *times)
         stdout().print(table)
-    return record_bars(records, registry), registry.pool.busy_engines
+    return bars_of_records(records)

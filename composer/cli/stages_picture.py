@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ from composer.errors import ConfigError
 
 if TYPE_CHECKING:
     from composer.bulk.progress import StageRecord
-    from composer.experts import Registry
     from composer.pool.plan import Plan
 
 
@@ -65,11 +65,20 @@ def read_stages(path: Path) -> list[StageRecord]:
     return records
 
 
-def bars_of_plan(plan: Plan, experts: Mapping[str, Sequence[str]]) -> list[Bar]:
-    """The stages of a plan; `experts` says whom each engine serves."""
+def bars_of_plan(
+    plan: Plan, experts: Mapping[str, Sequence[str]], slots: Mapping[str, int]
+) -> list[Bar]:
+    """The stages of a plan; a machine's slots are below those of the machine before it.
+
+    Args:
+        plan: The plan.
+        experts: Whom each engine serves.
+        slots: Of each machine.
+    """
+    above = dict(zip(slots, accumulate(slots.values(), initial=0), strict=False))
     return [
         Bar(
-            stage.slot,
+            above[stage.node] + stage.slot,
             ", ".join(experts[stage.engine]),
             stage.start_s,
             stage.ready_s if stage.is_load else stage.start_s,
@@ -79,61 +88,28 @@ def bars_of_plan(plan: Plan, experts: Mapping[str, Sequence[str]]) -> list[Bar]:
     ]
 
 
-def bars_of_records(
-    records: Sequence[StageRecord], slots: int, is_local: Callable[[StageRecord], bool]
-) -> list[Bar]:
-    """The stages of a batch as they went, on the slots that they can have had.
+def bars_of_records(records: Sequence[StageRecord]) -> tuple[list[Bar], int]:
+    """The stages of a batch as they went, and on how many slots; endpoints are below, a lane each.
 
-    A record does not say its slot: of those that are free the one that was used last takes it,
-    which finds room for all wherever there is a way to. Nor does it say its run, and each run of a
-    batch that went on begins at 0: what ends before the one before it, or finds no slot free,
-    begins another run, which is put behind the last one.
-
-    Args:
-        records: In the order of their ends, run after run.
-        slots: How many engines were asked at one time.
-        is_local: Whether a stage took a slot; endpoints have a lane each, below.
+    Each run of a batch that went on begins at 0: it is put behind the run before it.
     """
-    bars: list[Bar] = []
-    origin_s = latest_s = 0.0
-    before_s = 0.0
-    free_s = [0.0] * slots
-    endpoints: dict[str, int] = {}
+    n_slots = 1 + max((r.slot for r in records if r.slot is not None), default=-1)
+    ends_s: dict[int, float] = {}
     for record in records:
-        lane = _lane(free_s, origin_s + record.start_s)
-        takes_slot = is_local(record)
-        if record.end_s < before_s or (takes_slot and lane is None):
-            origin_s = latest_s
-            free_s = [origin_s] * slots
-            lane = 0
-        if not takes_slot:
-            lane = slots + endpoints.setdefault(record.engine, len(endpoints))
-        assert lane is not None, "a run that begins has its slots free"
-        end_s = origin_s + record.end_s
-        start_s = origin_s + record.start_s
+        ends_s[record.run] = max(ends_s.get(record.run, 0.0), record.end_s)
+    runs = sorted(ends_s)
+    origin_s = dict(zip(runs, accumulate((ends_s[r] for r in runs), initial=0.0), strict=False))
+    endpoints: dict[str, int] = {}
+    bars: list[Bar] = []
+    for record in records:
+        lane = record.slot
+        if lane is None:
+            lane = n_slots + endpoints.setdefault(record.engine, len(endpoints))
+        start_s = origin_s[record.run] + record.start_s
+        end_s = origin_s[record.run] + record.end_s
         ready_s = min(end_s, start_s + record.load_s)
         bars.append(Bar(lane, ", ".join(record.experts), start_s, ready_s, end_s))
-        if takes_slot:
-            free_s[lane] = end_s
-        before_s, latest_s = record.end_s, max(latest_s, end_s)
-    return bars
-
-
-def record_bars(records: Sequence[StageRecord], registry: Registry) -> list[Bar]:
-    """The stages of a batch as they went, on the slots of an experts.yaml."""
-    from composer.backends import backend_entry
-
-    def is_local(record: StageRecord) -> bool:
-        entries = [registry.experts[n] for n in record.experts if n in registry.experts]
-        return all(backend_entry(entry.engine).is_local for entry in entries)
-
-    return bars_of_records(records, registry.pool.busy_engines, is_local)
-
-
-def _lane(free_s: Sequence[float], start_s: float) -> int | None:
-    """The slot that is free by then and was used last; None: none is."""
-    free = [lane for lane, since_s in enumerate(free_s) if since_s <= start_s]
-    return max(free, key=lambda lane: (free_s[lane], -lane), default=None)
+    return bars, n_slots
 
 
 def draw_stages(path: Path, bars: Sequence[Bar], title: str, slots: int) -> None:

@@ -1,17 +1,17 @@
 import json
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from composer.bulk.bars import Bar
 from composer.bulk.progress import StageRecord
 from composer.cli import app
-from composer.cli.stages_picture import Bar, bars_of_records, record_bars
-from composer.experts import load_experts
+from composer.cli.stages_picture import bars_of_plan, bars_of_records
+from composer.pool.stages import Estimate, Plan, Stage
 
 EXPERTS = """
 experts:
@@ -190,71 +190,43 @@ def test_a_folder_without_a_batch_is_one_line(folder: Path) -> None:
     assert "stages.jsonl: cannot be read" in said
 
 
-def record(engine: str, start_s: float, end_s: float, load_s: float = 0.0) -> StageRecord:
-    return StageRecord(engine, (engine,), start_s, load_s, end_s, 1, 1)
-
-
-def is_local(record: StageRecord) -> bool:
-    return record.engine != "far"
+def record(
+    engine: str,
+    start_s: float,
+    end_s: float,
+    load_s: float = 0.0,
+    slot: int | None = 0,
+    run: int = 1,
+) -> StageRecord:
+    return StageRecord(engine, (engine,), start_s, load_s, end_s, 1, 1, slot, run)
 
 
 def test_a_stage_is_loaded_and_then_answers() -> None:
-    (bar,) = bars_of_records([record("a", 1, 9, load_s=3)], 1, is_local)
-
-    assert bar == Bar(0, "a", 1, 4, 9)
+    assert bars_of_records([record("a", 1, 9, load_s=3)]) == ([Bar(0, "a", 1, 4, 9)], 1)
 
 
-def test_stages_at_one_time_are_on_several_slots_and_endpoints_below() -> None:
-    records = [record("far", 0, 2), record("b", 0, 3), record("c", 3, 5), record("a", 0, 9)]
+def test_stages_are_on_their_slots_and_endpoints_below_them() -> None:
+    far, other = record("far", 0, 2, slot=None), record("other", 1, 2, slot=None)
+    records = [far, record("b", 0, 3, slot=1), record("a", 0, 9), other, far]
 
-    lanes = {bar.label: bar.lane for bar in bars_of_records(records, 2, is_local)}
+    bars, slots = bars_of_records(records)
 
-    assert lanes == {"b": 0, "c": 0, "a": 1, "far": 2}
-
-
-@pytest.mark.parametrize("end_s", [4, 40])
-def test_a_batch_that_went_on_is_drawn_behind_what_went_before(end_s: float) -> None:
-    records = [record("a", 0, 10), record("b", 10, 20), record("c", 0, end_s)]
-
-    bars = bars_of_records(records, 1, is_local)
-
-    assert [(bar.start_s, bar.end_s) for bar in bars] == [(0, 10), (10, 20), (20, 20 + end_s)]
+    assert slots == 2
+    assert [bar.lane for bar in bars] == [2, 1, 0, 3, 2]
 
 
-def test_what_ends_before_the_one_before_it_is_of_another_run_though_a_slot_is_free() -> None:
-    bars = bars_of_records([record("a", 0, 10), record("b", 0, 4)], 2, is_local)
+def test_a_batch_that_went_on_is_drawn_behind_what_went_before() -> None:
+    records = [record("a", 0, 10), record("b", 10, 20), record("c", 1, 4, run=2)]
 
-    assert bars[1] == Bar(0, "b", 10, 10, 14)
+    bars, _ = bars_of_records([*records, record("d", 0, 1, run=3)])
 
-
-def test_endpoints_are_told_by_experts_yaml_and_who_is_not_in_it_takes_a_slot(
-    folder: Path,
-) -> None:
-    records = [record("far", 0, 2), record("gone", 0, 3)]
-
-    bars = record_bars(records, load_experts(folder / "experts.yaml"))
-
-    assert {bar.label: bar.lane for bar in bars} == {"gone": 0, "far": 1}
+    assert [(bar.start_s, bar.end_s) for bar in bars] == [(0, 10), (10, 20), (21, 24), (24, 25)]
 
 
-STAGES = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), min_size=1, max_size=6)
+def test_the_slots_of_a_machine_are_below_those_of_the_one_before_it() -> None:
+    stage = Stage("east", 1, "e", np.arange(1), True, False, 0.0, 2.0, 5.0)
+    plan = Plan((replace(stage, node="west"), stage), Estimate(2, 0, 5.0, 0, 0, 0.0, 0))
 
+    bars = bars_of_plan(plan, {"e": ("ada",)}, {"east": 2, "west": 2})
 
-@given(st.lists(STAGES, min_size=1, max_size=4))
-def test_stages_that_slots_can_have_had_find_room_on_them(
-    slots: list[list[tuple[int, int]]],
-) -> None:
-    records: list[StageRecord] = []
-    for number, stages in enumerate(slots):
-        now_s = 0
-        for idle_s, busy_s in stages:
-            records.append(record(f"{number}", now_s + idle_s, now_s + idle_s + busy_s))
-            now_s += idle_s + busy_s
-    records.sort(key=lambda record: record.end_s)
-
-    bars = bars_of_records(records, len(slots), is_local)
-
-    assert [bar.end_s for bar in bars] == [record.end_s for record in records]
-    for lane in range(len(slots)):
-        here = sorted((bar.start_s, bar.end_s) for bar in bars if bar.lane == lane)
-        assert all(before[1] <= after[0] for before, after in pairwise(here))
+    assert bars == [Bar(3, "ada", 0.0, 2.0, 5.0), Bar(1, "ada", 0.0, 2.0, 5.0)]
