@@ -78,6 +78,7 @@ class BulkRun(Generic[T]):
         self._n_loads = pool.n_loads
         self._loads_waiting = 0
         self._has_room = True
+        self._next: str | None = None
         self._progress = BatchProgress(flows.phase, flows.n_rows, journal.n_done, journal.n_failed)
 
     async def run(self) -> BatchProgress:
@@ -151,9 +152,7 @@ class BulkRun(Generic[T]):
         begun = Counter(turn.key for turn in self._turns)
         self._loads_waiting = (Counter(to_load) - begun).total()
         self._has_room = self._turns.free_slot() is not None
-        if not self._has_room:
-            for key in [key for key in to_load if key not in begun][:1]:
-                self._pool.load_ahead(self._planner.experts(key)[0])
+        self._next = next((key for key in to_load if key not in begun), None)
         self._tell(
             replace(
                 self._progress,
@@ -241,6 +240,8 @@ class BulkRun(Generic[T]):
     def _hear(self, row: int, live: Live[T], turn: Turn, outcome: Outcome) -> None:
         """Keep an outcome and send it to its flow."""
         turn.requests += 1
+        if turn.requests == 1 and self._next is not None:
+            self._pool.load_ahead(self._planner.experts(self._next)[0])
         if isinstance(outcome, Completion):
             turn.completion_tokens += outcome.completion_tokens
             turn.load_s = max(turn.load_s, outcome.loading_s)

@@ -222,9 +222,13 @@ def _notes_on_figures(
             f"never loaded here, so a load is guessed to take {LOAD_S:g} s and memory is an "
             f"estimate: {', '.join(never)}"
         )
-    slow = [names[0] for key, names in experts.items() if key not in rates]
+    slow = [
+        names[0]
+        for key, names in experts.items()
+        if key not in rates and pool.tokens_per_s(names[0]) is None
+    ]
     if slow:
         yield (
             f"tokens/s are guessed ({PROMPT_TOKENS_PER_S:g} read, {COMPLETION_TOKENS_PER_S:g} "
-            f"written): {', '.join(slow)}; the stages.jsonl of a batch before says what is written"
+            f"written): {', '.join(slow)}; a batch measures what is written"
         )

@@ -78,7 +78,8 @@ class Turns:
         """Whether it takes more queries in.
 
         It hands over where a machine has left, so that there are more turns than slots, and where
-        others have waited for longer than they may.
+        others have come to wait for longer than they may. Of those that had before it began the
+        plan knew; if they counted, two turns could hand over to each other for ever.
         """
         if not turn.is_local:
             return True
@@ -86,7 +87,12 @@ class Turns:
         if local.index(turn) >= self._planner.n_slots:
             return False
         limit_s = self._planner.registry.pool.age_limit_s
-        return limit_s is None or not any(
-            load.waited_s > limit_s and self._planner.is_local(key) and not self.of(key)
+        if limit_s is None:
+            return True
+        so_far_s = time.monotonic() - turn.start_s
+        return not any(
+            limit_s < load.waited_s <= limit_s + so_far_s
+            and self._planner.is_local(key)
+            and not self.of(key)
             for key, load in self._waiting.loads().items()
         )

@@ -84,7 +84,7 @@ class Fleet:
         if asleep is not None:
             if asleep.is_moving:
                 raise NoRoomYet(None)
-            await self._placer.make_way(asleep)
+            await self._placer.make_way(asleep, spec, need)
         elif spec.runner == "ray":
             await self._nodes.look()
         held = asleep or await self._placer.make_room(spec, need, ahead=ahead)

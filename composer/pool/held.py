@@ -84,7 +84,8 @@ class Held:
             self.number,
             self.gpu_bytes,
             None if spec is None else backend_entry(spec.engine).asleep_bytes(spec),
-            level=self.level,
+            # What it holds of the GPU is not free before it has gone to sleep.
+            level=0 if self.is_moving else self.level,
             is_busy=self.is_busy,
             is_pinned=self.is_pinned,
             loaded_at_s=self.loaded_at_s,

@@ -51,11 +51,12 @@ class Placer:
             held.spec.key, at_s=held.used_at_s, load_s=held.load_s, held_bytes=held.bytes
         )
 
-    async def make_way(self, held: Held) -> None:
+    async def make_way(self, held: Held, spec: EngineSpec, need: Need) -> None:
         """Make room on the GPU for an engine that sleeps.
 
         Raises:
             NoRoomYet: Ask again when something has changed.
+            ConfigError: Those that are pinned leave too little of it.
         """
         node = self._nodes[held.node]
         mine = self._runners.on(node)
@@ -67,10 +68,12 @@ class Placer:
             now_s=self.now(),
             min_loaded_s=self._settings.min_loaded_s,
         )
-        if not isinstance(room, Room):
-            raise NoRoomYet(room.until_s if isinstance(room, Wait) else None)
+        if isinstance(room, Refusal):
+            raise _refused(spec, need, room)
+        if isinstance(room, Wait):
+            raise NoRoomYet(room.until_s)
         held.level, held.is_moving, held.how = 0, True, "reused"
-        await self._leave_gpu(room, self._write_down(room))
+        await self._leave_gpu(self._write_down(room))
 
     async def make_room(self, spec: EngineSpec, need: Need, *, ahead: bool) -> Held:
         """Reserve memory for an engine, carry out the placement, return a runner to load into.
@@ -85,21 +88,17 @@ class Placer:
         if not nodes:
             raise no_machine(self._settings)
         match best_offer([self._offer(node, need, ahead=ahead) for node in nodes]):
-            case Refusal(_, budget):
-                raise ConfigError(
-                    f"expert {spec.experts[0]!r} needs {need} and "
-                    f"{budget / GIB:.2f} GiB may be used; raise pool.memory_gib, lower "
-                    "engine_args.kv_cache_memory_bytes or unpin an expert"
-                )
+            case Refusal() as refusal:
+                raise _refused(spec, need, refusal)
             case Wait(until_s):
                 raise NoRoomYet(until_s)
             case Offer() as taken:
                 pass
-        sleepers = self._write_down(taken.room)
+        leaving = self._write_down(taken.room)
         held, victims = self._claim(spec, need, taken)
         for victim in victims:
             await victim.runner.kill()
-        await self._leave_gpu(taken.room, sleepers)
+        await self._leave_gpu(leaving)
         if held.how == "reused":
             return await self._empty(held, spec, need, taken.node)
         return held
@@ -126,17 +125,17 @@ class Placer:
         return self.evictor.worth(held.spec.key if held.spec is not None else "", held.credit)
 
     def _write_down(self, room: Room) -> list[tuple[Held, Level]]:
-        """Those that are to sleep, marked as such."""
-        sleepers: list[tuple[Held, Level]] = [
-            (self._runners[number], level) for number, level in room.sleep
-        ]
-        for sleeper, level in sleepers:
-            sleeper.level, sleeper.is_moving = level, True
-        ended = [self._runners[number] for number in room.end]
-        self.evictor.evict(h.credit for h in (*ended, *(s for s, _ in sleepers)))
-        for held in ended:
-            held.is_moving = True
-        return sleepers
+        """Those that leave the GPU, marked as such, and how deep they are to sleep; 0: not at all.
+
+        Who is ended comes first, so that there is memory for those that sleep.
+        """
+        leaving: list[tuple[Held, Level]] = []
+        leaving.extend((self._runners[number], 0) for number in room.end)
+        leaving.extend((self._runners[number], level) for number, level in room.sleep)
+        self.evictor.evict(held.credit for held, _ in leaving)
+        for held, level in leaving:
+            held.is_moving, held.level = True, level or held.level
+        return leaving
 
     def _claim(self, spec: EngineSpec, need: Need, taken: Offer) -> tuple[Held, list[Held]]:
         """Write down who takes the engine and who goes."""
@@ -155,18 +154,18 @@ class Placer:
         held.bytes, held.gpu_bytes = max(held.bytes, need.total_bytes), need.gpu_bytes
         return held, victims
 
-    async def _leave_gpu(self, room: Room, sleepers: Sequence[tuple[Held, Level]]) -> None:
+    async def _leave_gpu(self, leaving: Sequence[tuple[Held, Level]]) -> None:
         """End engines and put others to sleep; one that does not obey is ended as well."""
-        for number in room.end:
-            await self._runners.drop(self._runners[number])
-        for sleeper, level in sleepers:
-            assert level, "whoever is to sleep has a level"
+        for held, level in leaving:
+            if not level:
+                await self._runners.drop(held)
+                continue
             try:
-                sleeper.bytes = await sleeper.runner.sleep(level)
-                sleeper.is_moving = False
+                held.bytes = await held.runner.sleep(level)
+                held.is_moving = False
             except ExpertUnavailable as exc:
                 logger.warning("an engine could not be put to sleep: %s", exc)
-                await self._runners.drop(sleeper)
+                await self._runners.drop(held)
 
     async def _empty(self, held: Held, spec: EngineSpec, need: Need, node: PoolNode) -> Held:
         """The runner without the engine it held; another one where it stays too large."""
@@ -190,3 +189,12 @@ class Placer:
         spare.spec, spare.how, spare.is_moving = spec, "warm", True
         spare.bytes, spare.gpu_bytes = need.total_bytes, need.gpu_bytes
         return spare
+
+
+def _refused(spec: EngineSpec, need: Need, refusal: Refusal) -> ConfigError:
+    setting = "memory_gib" if refusal.need_bytes == need.total_bytes else "gpu_memory_gib"
+    return ConfigError(
+        f"expert {spec.experts[0]!r} needs {need} and "
+        f"{refusal.budget_bytes / GIB:.2f} GiB may be used; raise pool.{setting}, lower "
+        "engine_args.kv_cache_memory_bytes or unpin an expert"
+    )

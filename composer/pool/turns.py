@@ -57,9 +57,11 @@ def next_turns(
         load_ahead: Whether an engine may be loaded beyond the slots.
     """
     free = dict(slots)
-    for engine in engines:
-        if engine.is_local and engine.is_busy and engine.nodes:
-            free[_first_free(engine.nodes, free) or engine.nodes[0]] -= 1
+    busy = [engine.nodes for engine in engines if engine.is_local and engine.is_busy]
+    # Those of one machine first: one that loads may be on whichever these leave free.
+    for nodes in sorted(filter(None, busy), key=lambda nodes: (len(nodes), nodes)):
+        node = _first_free(nodes, free) or nodes[0]
+        free[node] = free.get(node, 0) - 1
     can_load_ahead = load_ahead and not any(
         e.is_local and e.is_busy and not e.is_up for e in engines
     )
@@ -69,7 +71,7 @@ def next_turns(
         if engine.oldest_s is None and not engine.is_wanted:
             continue
         action: Literal["run", "load"] = "run" if engine.is_up else "load"
-        if engine.oldest_s is None and (engine.is_up or engine.is_busy or engine.is_blocked):
+        if engine.oldest_s is None and (engine.is_up or engine.is_busy):
             continue
         if engine.is_blocked and not engine.is_up:
             contended.update(engine.nodes)
@@ -86,8 +88,7 @@ def next_turns(
             free[node] -= 1
             turns.append(Turn(engine.key, action))
         else:
-            if engine.oldest_s is not None:
-                contended.update(engine.nodes)
+            contended.update(engine.nodes)
             if action == "load" and can_load_ahead:
                 can_load_ahead = False
                 turns.append(Turn(engine.key, action, is_ahead=True))

@@ -102,6 +102,13 @@ def test_a_share_that_makes_every_expert_rare_is_refused_with_one_that_does_not(
         trim_rare(BATCH, 0.6)
 
 
+def test_the_share_that_does_not_is_never_rounded_up():
+    batch = [selection("ab"), selection("ab"), selection("ba")]
+
+    with pytest.raises(ConfigError, match=r"give a share of at most 0\.666$"):
+        trim_rare(batch, 0.9)
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_a_share_out_of_its_range_is_refused(share: float):
     with pytest.raises(ConfigError, match="give a number from 0 to 1"):

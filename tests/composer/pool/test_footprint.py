@@ -22,7 +22,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "footprints.json"
 
 
-figures = st.builds(Footprint, st.integers(0, 1 << 40), st.floats(0, 1e4))
+seconds = st.floats(0, 1e4)
+figures = st.builds(
+    Footprint, st.integers(0, 1 << 40), seconds, st.none() | seconds, st.none() | seconds
+)
 
 
 @settings(deadline=None, max_examples=25)
@@ -132,3 +135,75 @@ def test_a_footprint_grows_with_what_is_measured_later_and_never_shrinks(tmp_pat
     for seen in (50, 300, 200):
         footprints.grow("a", seen)
     assert Footprints(tmp_path / "footprints.json").of("a") == Footprint(300, 1.5)
+
+
+def test_how_long_it_takes_to_wake_and_how_fast_it_writes_is_kept_beside_the_load(
+    path: Path,
+) -> None:
+    footprints = Footprints(path)
+    footprints.record("held", Footprint(GIB, 1.5))
+    footprints.record_wake("held", 0.25)
+    footprints.record_rate("held", 300.0)
+    assert Footprints(path).of("held") == Footprint(GIB, 1.5, wake_s=0.25, tokens_per_s=300.0)
+
+
+def test_a_further_load_or_growth_leaves_what_else_is_known_as_it_is(path: Path) -> None:
+    footprints = Footprints(path)
+    footprints.record("held", Footprint(GIB, 1.5, wake_s=0.25, tokens_per_s=300.0))
+    footprints.record("held", Footprint(2 * GIB, 2.5))
+    footprints.grow("held", 3 * GIB)
+    assert footprints.of("held") == Footprint(3 * GIB, 2.5, wake_s=0.25, tokens_per_s=300.0)
+
+
+def test_the_newest_seconds_and_rate_replace_older_ones(path: Path) -> None:
+    footprints = Footprints(path)
+    footprints.record("held", Footprint(GIB, 1.5, wake_s=0.25, tokens_per_s=300.0))
+    footprints.record_wake("held", 0.5)
+    footprints.record_rate("held", 200.0)
+    assert footprints.of("held") == Footprint(GIB, 1.5, wake_s=0.5, tokens_per_s=200.0)
+
+
+def test_of_an_engine_that_was_never_loaded_nothing_is_kept(path: Path) -> None:
+    footprints = Footprints(path)
+    footprints.record_wake("held", 0.5)
+    footprints.record_rate("held", 200.0)
+    assert footprints.of("held") is None
+    assert not path.exists()
+
+
+def test_a_file_from_before_there_were_rates_is_read(path: Path) -> None:
+    path.parent.mkdir()
+    saved = {"engines": {"held": {"peak_bytes": GIB, "load_s": 1.5}}, "base": {}}
+    path.write_text(json.dumps(saved))
+    assert Footprints(path).of("held") == Footprint(GIB, 1.5)
+
+
+def test_figures_on_a_gpu_are_apart_from_those_without(path: Path) -> None:
+    without = Footprints(path)
+    without.record("held", Footprint(3 * GIB, 9.0))
+    without.record_base("scripted", GIB // 2)
+    on_gpu = Footprints(path, on_gpu=True)
+    assert on_gpu.of("held") is None
+    assert on_gpu.base_bytes("scripted") == BASE_BYTES_DEFAULT
+    on_gpu.record("held", Footprint(2 * GIB, 1.0))
+    on_gpu.record_base("scripted", GIB // 4)
+    again = Footprints(path)
+    assert (again.of("held"), again.base_bytes("scripted")) == (Footprint(3 * GIB, 9.0), GIB // 2)
+    on_gpu_again = Footprints(path, on_gpu=True)
+    assert on_gpu_again.of("held") == Footprint(2 * GIB, 1.0)
+    assert on_gpu_again.base_bytes("scripted") == GIB // 4
+
+
+def test_on_a_gpu_an_engine_takes_its_memory_there_and_its_process_the_rest(path: Path) -> None:
+    footprints = Footprints(path, on_gpu=True)
+    before = footprints.need(HELD)
+    footprints.record("held", Footprint(3 * GIB // 2, 1.0))
+    base = BASE_BYTES_DEFAULT
+    assert before == Need(base, base, is_measured=False, gpu_bytes=2 * GIB)
+    assert footprints.need(HELD) == Need(3 * GIB // 2, base, is_measured=True, gpu_bytes=2 * GIB)
+    assert footprints.need(INLINE) == Need(0, 0, is_measured=False, gpu_bytes=2 * GIB)
+
+
+def test_a_need_says_what_of_it_is_of_the_gpu() -> None:
+    need = Need(GIB, 0, is_measured=True, gpu_bytes=5 * GIB // 2)
+    assert str(need) == "1.00 GiB (measured) and 2.50 GiB of the GPU"
