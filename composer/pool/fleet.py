@@ -82,7 +82,7 @@ class Fleet:
         need = self._footprints.need(spec)
         asleep = self.find(spec.copy_key)
         if asleep is not None:
-            if asleep.is_moving:
+            if asleep.is_moving or asleep.node not in self._nodes:
                 raise NoRoomYet(None)
             await self._placer.make_way(asleep, spec, need)
         elif spec.runner == "ray":

@@ -79,6 +79,9 @@ class Nodes:
         """Where a kind of runner may be started."""
         return [self.here] if runner == "inline" else list(self.found.values())
 
+    def __contains__(self, name: str) -> bool:
+        return name == HERE or name in self.found
+
     def __getitem__(self, name: str) -> PoolNode:
         return self.found.get(name, self.here)
 
@@ -126,8 +129,8 @@ def no_machine(settings: PoolSettings) -> ConfigError:
     """Why nothing can run: the cluster has no machine with the resource."""
     resource = settings.node_resource
     return ConfigError(
-        f"no machine of the Ray cluster has {resource!r}, which pool.node_resource names; start one "
-        f"with `ray start --resources='{{\"{resource}\": 1}}'`"
+        f"no machine of the Ray cluster has {resource!r}, which pool.node_resource names; start "
+        f"one with `ray start --resources='{{\"{resource}\": 1}}'`"
     )
 
 

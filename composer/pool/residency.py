@@ -2,14 +2,19 @@
 
 Whoever is worth least first (composer.pool.eviction says what that is), never a busy or pinned one,
 none before its minimum time loaded. Room is made by emptying the first victim's runner and using it
-again; further victims, and warm runners nobody needs, are killed.
+again; further victims, and warm runners nobody needs, are killed. An engine that is known not to be
+wanted again hands its runner over even while there is room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
+
+NEVER = -inf
+"""The worth of an engine that is known not to be wanted again."""
 
 How = Literal["reused", "warm", "fresh"]
 """A runner that was emptied for it; one that had imported its engine and waited; a new process."""
@@ -84,14 +89,16 @@ def place(
     warm = sorted((h for h in idle if h.engine is None), key=lambda h: (h.bytes, h.runner))
     if warm and need_bytes <= free + warm[0].bytes:
         return Placement("warm", warm[0].runner)
-    if not warm and need_bytes <= free:
-        return Placement("fresh", None)
-
     loaded = sorted(
         (h for h in idle if h.engine is not None and not h.is_pinned),
         key=lambda h: (h.worth, h.used_at_s, h.runner),
     )
     old = [h for h in loaded if now_s >= h.loaded_at_s + min_loaded_s]
+    if not warm and need_bytes <= free:
+        # To empty a runner takes less than a new process, which has to import its engine.
+        is_done_with = bool(old) and old[0].worth == NEVER
+        return _take_over(old[:1]) if is_done_with else Placement("fresh", None)
+
     victims: list[Holding] = []
     for victim in [*old[:1], *reversed(warm), *old[1:]]:
         victims.append(victim)

@@ -336,8 +336,11 @@ def in_the_pool(
         is_load.append(key not in worth)
         if key not in worth:
             others = list(worth)
+            # Never lower than this: the pool hands runners over before memory is short, where their
+            # engines are never wanted again, which costs no load.
+            worths = [max(-1e9, evictor.worth(n, worth[n])) for n in others]
             holdings = [
-                Holding(i, n, sizes[n], used_at_s=used[n], worth=evictor.worth(n, worth[n]))
+                Holding(i, n, sizes[n], used_at_s=used[n], worth=worths[i])
                 for i, n in enumerate(others)
             ]
             placement = place(sizes[key], holdings, budget_bytes=capacity, now_s=float(now))

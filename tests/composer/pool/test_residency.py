@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.pool.residency import (
+    NEVER,
     Holding,
     Placement,
     Refusal,
@@ -28,7 +29,7 @@ def fleets(draw: st.DrawFn) -> list[Holding]:
             is_busy=draw(st.booleans()),
             loaded_at_s=draw(st.floats(0, NOW_S)),
             used_at_s=draw(st.floats(0, NOW_S)),
-            worth=draw(st.sampled_from([0.0, 1.0, 2.0])),
+            worth=draw(st.sampled_from([NEVER, 0.0, 1.0, 2.0])),
         )
         for number in range(draw(st.integers(0, 6)))
     ]
@@ -121,6 +122,12 @@ def test_who_waited_until_it_was_told_to_is_placed(loaded_at_s: float, min_s: fl
 
 def test_with_room_to_spare_a_new_runner_is_started() -> None:
     assert put(4, [loaded(1), loaded(2)]) == Placement("fresh", None)
+
+
+def test_a_runner_whose_engine_is_never_wanted_again_is_used_before_a_new_one_is_started() -> None:
+    done_with = replace(loaded(1), worth=NEVER)
+    assert put(4, [done_with, loaded(2)]) == Placement("reused", 1)
+    assert put(4, [replace(done_with, is_busy=True), loaded(2)]) == Placement("fresh", None)
 
 
 def test_a_warm_runner_is_taken_before_anybody_is_emptied() -> None:
