@@ -104,6 +104,7 @@ def read_taken(stdout: str, stderr: str, n_queries: int) -> Taken | None:
         if line.startswith('{"seconds"'):
             said = json.loads(line)
             return Taken(float(said["seconds"]), tuple(said["load_s"]), n_queries)
-    last = (stderr.strip().splitlines() or ["no reason given"])[-1]
-    note(f"Ray Serve's multiplexing is not measured: {last}")
+    # Groups of exceptions are told in frames.
+    said_last = [text for line in stderr.splitlines() if (text := line.strip(" |+-"))]
+    note(f"Ray Serve's multiplexing is not measured: {(said_last or ['no reason given'])[-1]}")
     return None
