@@ -53,12 +53,14 @@ class WatchedPool(Pool):
         super().__init__(registry, cache=cache)
         self._watch = watch
 
-    async def run(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[RequestId, Outcome]]:
+    async def run(
+        self, requests: Sequence[Request], *, replica: int | None = None
+    ) -> AsyncGenerator[tuple[RequestId, Outcome]]:
         watch = self._watch
         watch.asked += requests
         watch.running += len(requests)
         watch.most_at_once = max(watch.most_at_once, watch.running)
-        async for request_id, outcome in super().run(requests):
+        async for request_id, outcome in super().run(requests, replica=replica):
             watch.running -= 1
             yield request_id, outcome
 
