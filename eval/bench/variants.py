@@ -23,7 +23,7 @@ from eval.bench.six_engines import (
     write_experts,
 )
 
-N_QUERIES = 60
+N_QUERIES = 30
 SPARE_GIB = 1.0
 """What a spare process holds that has imported vLLM."""
 DEFAULTS = "defaults"
