@@ -29,11 +29,6 @@ class Spares:
         self._runners = runners
         self._warming: tuple[Held, asyncio.Task[None]] | None = None
 
-    @property
-    def is_warming(self) -> bool:
-        """Whether one is importing."""
-        return self._warming is not None
-
     def begin(self, nodes: Iterable[PoolNode], held: Iterable[Held]) -> None:
         """Start one where one is wanted and fits, unless one is importing."""
         if self._warming is not None:
