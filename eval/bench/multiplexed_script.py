@@ -39,8 +39,11 @@ class Engine:
         return str(output.outputs[0].text)
 
     def close(self) -> None:
-        """Free what can be freed while the process lives."""
-        self._llm.llm_engine.engine_core.shutdown()
+        """Free what can be freed while the process lives.
+
+        No shutdown of the engine: it would tear down vLLM's parallel groups, which are the
+        process's and in use by the engine that stays.
+        """
         self._llm = None
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
