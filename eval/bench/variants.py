@@ -1,11 +1,16 @@
-"""One batch by the bulk driver under settings of the pool, each from nothing to the end."""
+"""One batch by the bulk driver under settings of the pool, each from nothing to the end.
+
+All variants run once and then once more in the opposite order, so that a machine that grows slower
+meets each alike.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -23,7 +28,7 @@ from eval.bench.six_engines import (
     write_experts,
 )
 
-N_QUERIES = 30
+N_QUERIES = 60
 SPARE_GIB = 1.0
 """What a spare process holds that has imported vLLM."""
 DEFAULTS = "defaults"
@@ -65,45 +70,54 @@ async def _variants(folder: Path) -> BenchResult:
     # The first import of vLLM also reads it from the disk, which no variant should pay for.
     start_s = await start_seconds()
     note(f"start {start_s:.1f} s; {N_QUERIES} queries by each variant")
-    ran: dict[str, Ran] = {}
-    for name, settings in VARIANTS.items():
-        path = folder / name / "experts.yaml"
-        write_experts(folder, path, settings)
-        async with make_composer(path) as composer:
-            report, wall_s = await run_batch(composer, folder / QUERIES, path.parent / "run")
-        ran[name] = Ran(
-            wall_s, report.loads, report.completion_tokens, report.n_failed, report.stages
-        )
-        note(f"{name}: {wall_s:.1f} s, {report.loads} loads")
+    ran: dict[str, list[Ran]] = {name: [] for name in VARIANTS}
+    for number, names in enumerate((list(VARIANTS), list(reversed(VARIANTS)))):
+        for name in names:
+            ran[name].append(await _run_one(folder, f"{name}{number}", VARIANTS[name]))
+            note(f"{name}: {ran[name][-1].wall_s:.1f} s, {ran[name][-1].loads} loads")
     return BenchResult(
         "variants",
         {"start_s": start_s, **make_figures(ran)},
         {
             **DESCRIPTION,
             "queries": N_QUERIES,
-            "failed": {name: each.n_failed for name, each in ran.items()},
+            "failed": {name: sum(run.n_failed for run in runs) for name, runs in ran.items()},
             "memory": f"for two of six engines, and {SPARE_GIB:g} GiB for a spare process",
             "pool": {name: {**SETTINGS, **settings} for name, settings in VARIANTS.items()},
-            "order": "one run each, in the order of `pool`, each from nothing to the end; what a "
-            "variant measures of its engines is kept from the others",
+            "order": "two runs each, in the order of `pool` and in the opposite one, each from "
+            "nothing to the end; what a run measures of its engines is kept from the others",
+            "wall_s": {name: [run.wall_s for run in runs] for name, runs in ran.items()},
             "stages": {
-                name: [asdict(stage) for stage in each.stages] for name, each in ran.items()
+                name: [asdict(stage) for stage in runs[0].stages] for name, runs in ran.items()
             },
             "load_average": [before, load_average()],
         },
     )
 
 
-def make_figures(ran: Mapping[str, Ran]) -> dict[str, float]:
-    """The figures of each variant, and its seconds beside those of the defaults."""
+async def _run_one(folder: Path, name: str, settings: Mapping[str, Any]) -> Ran:
+    path = folder / name / "experts.yaml"
+    write_experts(folder, path, settings)
+    async with make_composer(path) as composer:
+        report, wall_s = await run_batch(composer, folder / QUERIES, path.parent / "run")
+    return Ran(wall_s, report.loads, report.completion_tokens, report.n_failed, report.stages)
+
+
+def make_figures(ran: Mapping[str, Sequence[Ran]]) -> dict[str, float]:
+    """The mean seconds of each variant's runs, also beside those of the defaults.
+
+    `_spread_s` is by how much its slowest run is above its fastest.
+    """
     figures: dict[str, float] = {}
-    for name, each in ran.items():
-        load_s = [stage.load_s for stage in each.stages if stage.load_s]
+    for name, runs in ran.items():
+        load_s = [stage.load_s for run in runs for stage in run.stages if stage.load_s]
+        wall_s = [run.wall_s for run in runs]
         figures |= {
-            f"{name}_s": each.wall_s,
-            f"{name}_loads": float(each.loads),
+            f"{name}_s": mean(wall_s),
+            f"{name}_spread_s": max(wall_s) - min(wall_s),
+            f"{name}_loads": mean(run.loads for run in runs),
             f"{name}_median_load_s": median(load_s),
-            f"{name}_tokens_per_s": each.completion_tokens / each.wall_s,
-            f"{name}_ratio": each.wall_s / ran[DEFAULTS].wall_s,
+            f"{name}_tokens_per_s": sum(run.completion_tokens for run in runs) / sum(wall_s),
+            f"{name}_ratio": mean(wall_s) / mean(run.wall_s for run in ran[DEFAULTS]),
         }
     return figures

@@ -24,15 +24,17 @@ def ran(wall_s: float, *load_s: float) -> Ran:
 
 
 def test_each_variant_stands_beside_the_defaults() -> None:
-    figures = make_figures({DEFAULTS: ran(20.0, 4.0, 6.0, 5.0), "load_ahead": ran(15.0, 8.0)})
+    figures = make_figures({DEFAULTS: [ran(20.0, 4.0, 6.0, 5.0)], "load_ahead": [ran(15.0, 8.0)]})
 
     assert figures == {
         "defaults_s": 20.0,
+        "defaults_spread_s": 0.0,
         "defaults_loads": 3.0,
         "defaults_median_load_s": 5.0,
         "defaults_tokens_per_s": 30.0,
         "defaults_ratio": 1.0,
         "load_ahead_s": 15.0,
+        "load_ahead_spread_s": 0.0,
         "load_ahead_loads": 1.0,
         "load_ahead_median_load_s": 8.0,
         "load_ahead_tokens_per_s": 40.0,
@@ -40,8 +42,16 @@ def test_each_variant_stands_beside_the_defaults() -> None:
     }
 
 
+def test_runs_of_a_variant_are_averaged_and_their_spread_is_told() -> None:
+    figures = make_figures({DEFAULTS: [ran(20.0, 4.0), ran(30.0, 5.0, 6.0)]})
+
+    assert (figures["defaults_s"], figures["defaults_spread_s"]) == (25.0, 10.0)
+    assert (figures["defaults_loads"], figures["defaults_median_load_s"]) == (1.5, 5.0)
+    assert figures["defaults_tokens_per_s"] == 24.0
+
+
 def test_a_turn_that_needed_no_load_is_not_in_the_median() -> None:
-    figures = make_figures({DEFAULTS: ran(20.0, 0.0, 4.0, 0.0, 6.0)})
+    figures = make_figures({DEFAULTS: [ran(20.0, 0.0, 4.0, 0.0, 6.0)]})
 
     assert figures["defaults_median_load_s"] == 5.0
 
