@@ -41,10 +41,13 @@ class Engine:
     def close(self) -> None:
         """Free what can be freed while the process lives.
 
-        No shutdown of the engine: it would tear down vLLM's parallel groups, which are the
-        process's and in use by the engine that stays.
+        Without the engine's own shutdown, which would tear down vLLM's parallel groups: they are
+        the process's, and in use by the engine that stays.
         """
+        self._llm.llm_engine.engine_core._finalizer.detach()
         self._llm = None
+        # vLLM freezes what it has made when an engine is up, which hides it from the collector.
+        gc.unfreeze()
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
