@@ -7,7 +7,7 @@ from pathlib import Path
 
 from composer.aggregators import make_aggregator
 from composer.backends import backend_entry
-from composer.backends.sources import cache_dir
+from composer.backends.sources import cache_dir, package_path
 from composer.composed import Composed
 from composer.errors import ConfigError
 from composer.experts import (
@@ -121,7 +121,10 @@ def _make_router(config: RouterConfig, registry: Registry, encoder: Encoder) -> 
     what = f"router from {config.from_!r}"
     for setting in config.settings:
         raise ConfigError(f"{what}: its settings were saved with it; remove {setting!r}")
-    router = load_router(registry.path.parent / str(config.from_), encoder=encoder)
+    source = str(config.from_)
+    is_packaged = source.startswith("package:")
+    folder = package_path(source) if is_packaged else registry.path.parent / source
+    router = load_router(folder, encoder=encoder)
     known = router.experts
     if strangers := [name for name in known if name not in registry.experts]:
         raise ConfigError(

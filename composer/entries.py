@@ -142,7 +142,7 @@ class RouterConfig(Entry):
     name: str | None = None
     """A kind of router; it learns from the experts' entries alone."""
     from_: str | None = Field(default=None, validation_alias="from", serialization_alias="from")
-    """Folder of a fitted and saved router."""
+    """Folder of a fitted and saved router; `package:NAME/folder` is one in an installed package."""
 
     @property
     def settings(self) -> dict[str, Any]:

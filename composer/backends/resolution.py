@@ -7,6 +7,7 @@ from pathlib import Path
 
 from composer.backends.conversion_cache import Convert, convert_in_subprocess
 from composer.backends.sources import resolve_adapter, resolve_model
+from composer.backends.weights import check_adapter
 from composer.types import EngineSpec
 
 
@@ -26,7 +27,8 @@ def resolve_spec(
         convert: Makes a folder of a GGUF file.
 
     Raises:
-        ConfigError: The model or an adapter is not there, or damaged; says what to do.
+        ConfigError: The model or an adapter is not there, or damaged, or an adapter is for another
+            model; says what to do.
     """
     if spec.source is None:
         return spec
@@ -35,4 +37,6 @@ def resolve_spec(
         expert: str(resolve_adapter(source, download=download))
         for expert, source in spec.adapters.items()
     }
+    for expert, folder in adapters.items():
+        check_adapter(expert, Path(folder), model)
     return replace(spec, model_path=str(model), adapters=adapters)

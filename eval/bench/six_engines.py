@@ -104,9 +104,12 @@ def make_composer(path: Path, pool: type[Pool] = Pool) -> Composer:
 
 async def run_batch(composer: Composer, queries: Path, run_dir: Path) -> tuple[BatchReport, float]:
     """What came of a batch, and its seconds."""
+    told: set[int] = set()
 
     def tell(progress: BatchProgress) -> None:
-        if progress.phase == "answer" and progress.n_done % 100 == 0:
+        hundreds = progress.n_done // 100
+        if progress.phase == "answer" and hundreds not in told:
+            told.add(hundreds)
             note(f"  {progress.n_done} done, {progress.loads} loads, {progress.experts}")
 
     started_s = time.perf_counter()

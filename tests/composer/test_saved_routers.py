@@ -108,6 +108,22 @@ def test_a_folder_may_be_named_from_the_root(path: Path) -> None:
     assert composition_problems(load_experts(path)) == []
 
 
+def test_a_saved_router_may_come_with_a_package(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = path.parent / "packages" / "kept_routers"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (path.parent / "saved").rename(package / "mine")
+    monkeypatch.syspath_prepend(package.parent)
+    write(path, EXPERTS.replace("saved", "'package:kept_routers/mine'"))
+
+    assert composition_problems(load_experts(path)) == []
+
+    write(path, EXPERTS.replace("saved", "'package:kept_routers/other'"))
+    assert "package 'kept_routers' holds no 'other'" in problem(path)
+
+
 def test_a_router_fitted_on_other_experts_is_refused_and_they_are_named(path: Path) -> None:
     write(path, EXPERTS.replace("ann:", "eve:"))
 

@@ -11,7 +11,8 @@ import pytest
 
 from composer.backends.conversion_cache import convert_in_subprocess
 from composer.backends.gguf_conversion import read_metadata, wants_bos
-from composer.backends.sources import model_bytes, resolve_model
+from composer.backends.sources import resolve_model
+from composer.backends.weights import model_bytes
 from composer.errors import ConfigError
 from composer.tokenizer import ChatTokenizer, context_length
 from composer.types import Message

@@ -190,6 +190,18 @@ async def test_a_log_that_cannot_be_written_is_named_by_the_load(tmp_path: Path)
         await loaded(text="fine", log=str(tmp_path / "no" / "log"))
 
 
+async def test_a_log_that_is_gone_later_ends_what_was_asked_with_the_error(tmp_path: Path) -> None:
+    log = tmp_path / "here" / "log"
+    log.parent.mkdir()
+    backend = await loaded(text="fine", log=str(log))
+    log.unlink()
+    log.parent.rmdir()
+
+    with pytest.raises(ConfigError, match="here/log: cannot be written"):
+        async with asyncio.timeout(10):
+            await run(backend, [ask()])
+
+
 async def test_a_load_fails_with_the_reason_of_the_script() -> None:
     with pytest.raises(ExpertUnavailable, match="expert 'ann': out of luck"):
         await loaded(load_failure="out of luck")

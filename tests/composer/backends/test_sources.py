@@ -14,10 +14,10 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from composer.backends.sources import (
     check_source,
-    model_bytes,
     resolve_adapter,
     resolve_model,
 )
+from composer.backends.weights import model_bytes
 from composer.errors import ConfigError
 
 
@@ -337,25 +337,3 @@ def test_an_adapter_is_found_in_a_package_a_folder_or_the_hub(site: Path, hub: P
 def test_a_missing_adapter_is_called_so(source: str):
     with pytest.raises(ConfigError, match=f"missing adapter {source!r}"):
         resolve_adapter(source)
-
-
-def test_weights_are_counted_from_the_headers_of_all_shards(tmp_path: Path):
-    save_file({"a": np.zeros((3, 4), np.float32)}, tmp_path / "one.safetensors")
-    save_file({"b": np.zeros(5, np.float16)}, tmp_path / "two.safetensors", metadata={"x": "y"})
-    save_file({"c": np.zeros(9, np.float16)}, tmp_path / "unlisted.safetensors")
-    assert model_bytes(tmp_path) == 48 + 10 + 18
-    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
-    assert model_bytes(tmp_path) == 48 + 10
-
-
-def test_weights_that_are_missing_or_cut_short_are_a_config_error(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"no \*\.safetensors"):
-        model_bytes(tmp_path)
-    file = tmp_path / "model.safetensors"
-    save_file({"a": np.zeros(8, np.float32)}, file)
-    whole = file.read_bytes()
-    for content in (whole[:-1], whole[:20], b"", b"\xff" * 40):
-        file.write_bytes(content)
-        with pytest.raises(ConfigError, match="cannot be read"):
-            model_bytes(tmp_path)

@@ -135,6 +135,22 @@ async def test_to_load_ahead_unloads_no_engine_that_generates(
         assert held(pool) == {"b"}
 
 
+async def test_an_engine_that_nobody_will_ask_after_all_is_not_loaded_ahead(
+    scripted: MakeRegistry, ask: Ask, tmp_path: Path
+) -> None:
+    small = {"text": "yes", "memory_gib": 1}
+    registry = scripted(scripts(memory_gib=3, small=small), load_ahead=True, memory_gib=5)
+    async with Pool(registry, cache=tmp_path) as pool:
+        async with aclosing(pool.stream(ask("long"))) as stream:
+            assert isinstance(await anext(stream), Delta)
+            pool.load_ahead("b")
+            for _ in range(10):
+                assert isinstance(await anext(stream), Delta)
+            pool.foresee(())
+        assert isinstance(await outcome_of(pool, ask, "small"), Completion)
+        assert held(pool) == {"long", "small"}
+
+
 async def test_to_load_ahead_unloads_one_that_is_idle(
     scripted: MakeRegistry, ask: Ask, tmp_path: Path
 ) -> None:
