@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from eval.bench.bulk import bench_bulk
 from eval.bench.driver import bench_driver
+from eval.bench.latency import bench_latency
 from eval.bench.metrics import bench_metrics
 from eval.bench.overhead import bench_overhead
 from eval.bench.plan import bench_plan
@@ -19,6 +20,7 @@ from eval.bench.variants import bench_variants
 BENCHES: Mapping[str, Callable[[], BenchResult]] = {
     "bulk": bench_bulk,
     "driver": bench_driver,
+    "latency": bench_latency,
     "metrics": bench_metrics,
     "overhead": bench_overhead,
     "plan": bench_plan,

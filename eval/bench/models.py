@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -63,10 +64,17 @@ def requests(expert: str, n: int, tokens: int, round_number: int) -> list[Reques
 class BareEngine:
     """`vllm.LLM` in a process of its own that does nothing else, told what to do over a pipe."""
 
-    def __init__(self, model_path: Path, *, threads: int) -> None:
+    def __init__(
+        self,
+        model_path: Path,
+        *,
+        threads: int,
+        engine_args: Mapping[str, Any] = ENGINE_ARGS,
+    ) -> None:
         environment = os.environ | runner_environment("vllm", threads)
+        arguments = json.dumps(dict(engine_args))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "eval.bench.bare", str(model_path), json.dumps(ENGINE_ARGS)],
+            [sys.executable, "-m", "eval.bench.bare", str(model_path), arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -88,11 +96,33 @@ class BareEngine:
 
     def generate(self, prompts: list[list[int]], tokens: int) -> tuple[int, float]:
         """Run the prompts together; tokens generated and seconds."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"prompts": prompts, "max_tokens": tokens}) + "\n")
-        self._process.stdin.flush()
-        reply = self._read()
+        reply = self._ask({"prompts": prompts, "max_tokens": tokens})
         return int(reply["tokens"]), float(reply["seconds"])
+
+    def stream(
+        self, prompt: list[int], sampling: Sampling, adapter: str | None
+    ) -> tuple[float, float, int]:
+        """Run one prompt; seconds to its first text and to its end, and tokens.
+
+        Args:
+            prompt: Tokens.
+            sampling: Complete but for `seed`.
+            adapter: The folder of a LoRA adapter; None: the base model.
+        """
+        drawn = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "stop": sampling.stop,
+        }
+        reply = self._ask({"prompt": prompt, "sampling": drawn, "adapter": adapter})
+        return float(reply["first_s"]), float(reply["total_s"]), int(reply["tokens"])
+
+    def _ask(self, work: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(work) + "\n")
+        self._process.stdin.flush()
+        return self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -71,7 +71,7 @@ async def _variants(folder: Path) -> BenchResult:
     start_s = await start_seconds()
     note(f"start {start_s:.1f} s; {N_QUERIES} queries by each variant")
     ran: dict[str, list[Ran]] = {name: [] for name in VARIANTS}
-    for number, names in enumerate((list(VARIANTS), list(reversed(VARIANTS)))):
+    for number, names in enumerate((list(VARIANTS), list(VARIANTS)[::-1])):
         for name in names:
             ran[name].append(await _run_one(folder, f"{name}{number}", VARIANTS[name]))
             note(f"{name}: {ran[name][-1].wall_s:.1f} s, {ran[name][-1].loads} loads")
