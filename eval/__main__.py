@@ -20,10 +20,16 @@ from eval.datasets.command import import_outcomes
 from eval.demo import demonstrate
 from eval.judges import judges_command
 from eval.lint import lint
+from eval.live.attribution_command import attribution_command
+from eval.live.command import run_command
+from eval.live.compare_command import compare_command
+from eval.lm_harness.command import harness_command
+from eval.matrix import matrix_command
 from eval.replay.command import replay_command
 from eval.replay.pair_command import pair_command
 from eval.report.command import report_command
 from eval.simulate.command import simulate_command
+from eval.tasks.command import tasks_command
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", help=__doc__
@@ -49,14 +55,20 @@ def bench(
 
 
 app.command("answers")(answers)
+app.command("attribution")(attribution_command)
+app.command("compare")(compare_command)
+app.command("harness")(harness_command)
 app.command("import")(import_outcomes)
 app.command("judges")(judges_command)
 app.command("lint")(lint)
+app.command("matrix")(matrix_command)
 app.command("replay")(replay_command)
 app.command("pair")(pair_command)
 app.command("report")(report_command)
+app.command("run")(run_command)
 app.command("cascade")(cascade_command)
 app.command("simulate")(simulate_command)
+app.command("tasks")(tasks_command)
 
 
 @app.command()

@@ -13,7 +13,15 @@ from typer.testing import CliRunner
 from eval.__main__ import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/bulk.md", "docs/replay.md", "docs/importing-outcomes.md")
+PAGES = (
+    "README.md",
+    "docs/bulk.md",
+    "docs/replay.md",
+    "docs/importing-outcomes.md",
+    "docs/lm-harness.md",
+    "docs/live.md",
+    "docs/tasks.md",
+)
 MODELS = [{"name": "poet"}, {"name": "clerk"}]
 PROMPTS = ("a poem about rain", "a poem about snow", "a sum of two numbers", "the sum of three")
 

@@ -96,12 +96,23 @@ def open_run(path: Path, manifest: Mapping[str, Any]) -> RunFolder:
 def make_manifest(kind: str, table: OutcomeTable, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a run depends on, and the hash of that; versions are told but not hashed."""
     config = {"kind": kind, "data_sha256": fingerprint(table), "options": dict(options)}
+    return describe_run(config, table.name, table.names)
+
+
+def describe_run(config: Mapping[str, Any], dataset: str, experts: Sequence[str]) -> dict[str, Any]:
+    """A manifest.
+
+    Args:
+        config: What is hashed: a folder takes up no run of another one.
+        dataset: The name of what is judged on.
+        experts: Whose outcomes these are.
+    """
     encoded = json.dumps(config, sort_keys=True, default=str).encode()
     return {
         **config,
         "config_hash": hashlib.sha256(encoded).hexdigest(),
-        "dataset": table.name,
-        "experts": list(table.names),
+        "dataset": dataset,
+        "experts": list(experts),
         "command": sys.argv[1:],
         "versions": {"python": platform.python_version(), **_versions()},
     }

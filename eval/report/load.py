@@ -17,6 +17,9 @@ from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 from composer.errors import ConfigError
 from composer.outcomes import OutcomeTable, load_table
 from composer.outcomes.lines import describe
+from eval.live.attribution import Attribution
+from eval.live.folder import EXPERTS, load_attributions
+from eval.live.folder import KIND as LIVE
 from eval.replay.judged import Judged
 from eval.replay.rows import Row
 from eval.replay.run_folder import RunFolder
@@ -29,7 +32,7 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 class Manifest(BaseModel):
     """What manifest.json says of a run."""
 
-    kind: Literal["replay", "pair"]
+    kind: Literal["replay", "pair", "live"]
     config_hash: str
     dataset: str
     experts: tuple[str, ...]
@@ -109,13 +112,15 @@ class JudgedPart:
 
 @dataclass(frozen=True)
 class ReplayRun:
-    """A replay."""
+    """A replay, or a live run, whose compositions were asked and whose rungs are replayed."""
 
     name: str
     manifest: Manifest
     table: OutcomeTable
     parts: tuple[JudgedPart, ...]
     not_run: tuple[NotRun, ...]
+    attributions: tuple[Attribution, ...] = ()
+    """Of a live run: where each gain over the best single expert comes from."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def _load_run(path: Path, name: str) -> Run:
     if not (path / "manifest.json").is_file():
         raise ConfigError(
             f"{str(path)!r} holds no run (no manifest.json); name a folder that "
-            "`python -m eval replay DIR --out FOLDER` made"
+            "`python -m eval replay DIR --out FOLDER` or `python -m eval run` made"
         )
     manifest = _read(path / "manifest.json", Manifest)
     if not (path / "rows.json").is_file():
@@ -159,13 +164,15 @@ def _load_run(path: Path, name: str) -> Run:
     if manifest.kind == "pair":
         return PairRun(name, manifest, _read(path / "rows.json", PairFile))
     found = _read(path / "rows.json", ReplayFile)
-    table = load_table(path / "table")
+    is_live = manifest.kind == LIVE
+    table = load_table(path / (EXPERTS if is_live else "table"))
     rows = [_to_row(path / "rows.json", values) for values in found.rows]
     parts = [
         _load_part(RunFolder(path), table, split, sorted(of_split, key=_place))
         for split, of_split in groupby(rows, key=lambda row: row.split)
     ]
-    return ReplayRun(name, manifest, table, tuple(parts), found.not_run)
+    attributions = tuple(load_attributions(path)) if is_live else ()
+    return ReplayRun(name, manifest, table, tuple(parts), found.not_run, attributions)
 
 
 def _load_part(

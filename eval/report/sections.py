@@ -19,6 +19,7 @@ from eval.report.looks import Look, is_reference, ladder_place, make_looks
 from eval.report.means import PartMeans, part_means
 from eval.report.page import Chart, Page, Section, Table
 from eval.report.tables import (
+    attribution_tables,
     category_tables,
     experts_table,
     facts_table,
@@ -54,6 +55,14 @@ COSTS = (
     "the Pareto front of both: whatever is below it is beaten at its cost. Hollow marks choose by "
     "the scores that they are judged on and are no part of it. A method costs what all the experts "
     "cost that it asks; the router itself is not counted."
+)
+ATTRIBUTION = (
+    "All terms are paired and of the same queries. Routing: the first choice of the router alone, "
+    "less the best single expert. Aggregation: the composition less its first choice alone. "
+    "Potential: the best of the answers that it had to work with, less the first choice; of that, "
+    "unused is what the composition falls short of, and below 0 it did better than all whom it "
+    "asked. Missed: what an expert knew that was not asked. Samples are answers of experts' own, a "
+    "query: rows of equal counts are those to compare."
 )
 RELIABILITY = (
     "Each mark is a bin of queries by the quality predicted of the chosen expert, with its "
@@ -123,7 +132,7 @@ def make_page(
     with drawing_style():
         sections = [Section("The runs", tables=(facts_table(runs),)), _how_to_read(replays, pairs)]
         if shown:
-            sections += [_ladder(shown, looks), _costs(shown, looks)]
+            sections += [_ladder(shown, looks), *_attribution(replays), _costs(shown, looks)]
         if pairs:
             sections.append(_curves(pairs, looks))
         if shown:
@@ -165,6 +174,13 @@ def _settings(shown: Sequence[Shown]) -> list[Table]:
         replace(table, caption=f"{run}, {', '.join(names)}: settings")
         for (run, table), names in splits.items()
     ]
+
+
+def _attribution(replays: Sequence[ReplayRun]) -> list[Section]:
+    """Of the live runs, if there are any."""
+    live = [run for run in replays if run.attributions]
+    tables = tuple(table for run in live for table in attribution_tables(run))
+    return [Section("Where gains come from", (ATTRIBUTION,), tables=tables)] if live else []
 
 
 def _costs(shown: Sequence[Shown], looks: Mapping[str, Look]) -> Section:

@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
+from eval.live.output import GAIN, GAIN_TITLE, GAP, GAP_TITLE, gain_cells, gap_cells
 from eval.replay.output import COLUMNS as ROW_COLUMNS
 from eval.replay.output import cells, number, with_interval
 from eval.report.load import JudgedPart, PairRun, ReplayRun, Run
@@ -110,6 +111,14 @@ def category_tables(
     return tuple(tables)
 
 
+def attribution_tables(run: ReplayRun) -> tuple[Table, Table]:
+    """Where the gains of a live run come from, and what is left to the oracle."""
+    return (
+        make_table(f"{run.name}: {GAIN_TITLE}", GAIN, gain_cells(run.attributions)),
+        make_table(f"{run.name}: {GAP_TITLE}", GAP, gap_cells(run.attributions)),
+    )
+
+
 def experts_table(title: str, experts: Sequence[ExpertMean]) -> Table:
     """What each expert would have got, asked everything; the best first."""
     rows = [
@@ -156,6 +165,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
             yield "queries", _sizes(run)
             yield "judged on", _judged_on(run)
             yield "category", f"{told}; category-expert and category-hindsight always know it"
+            if "online" in about.options:
+                how = "one question after the other" if about.options["online"] else "in bulk"
+                yield "compositions", f"asked {how}"
         case PairRun(found=found):
             sizes = (
                 f"{e.n:,} in each of {e.n_seeds} draws of {e.labels:,} labels" for e in found.rows
