@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
 import composer.starter
 from composer.errors import ComposerError, ConfigError
 from composer.outcomes import OutcomeTable, load_table
+from eval.report.chart_reliability import wilson_interval
 from eval.starter.skills import SKILLS
 from eval.starter.train import ABOUT, ALL
 
 BASE = "smol"
-binomtest: Any = stats.binomtest  # pyright: ignore[reportUnknownMemberType]
 FOLDER = Path(composer.starter.__file__).parent
 CARD = """\
 ---
@@ -90,8 +89,9 @@ def _row(skill: str, table: OutcomeTable) -> str:
     n = len(table.queries)
     shown: list[str] = []
     for column in table.score.T:
-        ends = binomtest(int(column.sum()), n).proportion_ci(method="wilson")
-        shown.append(f"{column.mean():.2f} [{ends.low:.2f}, {ends.high:.2f}]")
+        mean = float(column.mean())
+        low, high = wilson_interval(mean, n)
+        shown.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
     return f"| {skill} | {shown[0]} | {shown[1]} | {n} |"
 
 

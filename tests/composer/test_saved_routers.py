@@ -115,7 +115,7 @@ def test_a_saved_router_may_come_with_a_package(
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (path.parent / "saved").rename(package / "mine")
-    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.syspath_prepend(package.parent)  # pyright: ignore[reportUnknownMemberType]
     write(path, EXPERTS.replace("saved", "'package:kept_routers/mine'"))
 
     assert composition_problems(load_experts(path)) == []
