@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 from typer.testing import CliRunner, Result
 
 from composer.cli import app
@@ -15,6 +17,7 @@ compositions:
   auto: {router: {name: fixed, expert: smol}}
 """
 """A model in a folder, a LoRA expert on it, and a remote one."""
+LAYER = "model.layers.0.mlp.up_proj"
 
 
 @pytest.fixture
@@ -22,6 +25,7 @@ def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}", encoding="utf-8")
+    save_file({f"{LAYER}.weight": np.zeros((6, 4), np.float16)}, folder / "model.safetensors")
     return folder
 
 
@@ -30,6 +34,12 @@ def adapter(tmp_path: Path) -> Path:
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
+    sides = {"A": (2, 4), "B": (6, 2)}
+    weights = {
+        f"base_model.model.{LAYER}.lora_{side}.weight": np.zeros(shape, np.float16)
+        for side, shape in sides.items()
+    }
+    save_file(weights, folder / "adapter_model.safetensors")
     return folder
 
 
