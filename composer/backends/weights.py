@@ -27,6 +27,8 @@ def model_bytes(folder: Path) -> int:
 def check_adapter(expert: str, adapter: Path, model: Path) -> None:
     """Refuse a LoRA adapter whose matrices do not fit the model's.
 
+    Of a model that is quantised nothing is said: its weights are packed, in other shapes.
+
     Args:
         expert: Whose it is.
         adapter: Its folder.
@@ -35,6 +37,9 @@ def check_adapter(expert: str, adapter: Path, model: Path) -> None:
     Raises:
         ConfigError: It is for another base, or its weights cannot be read.
     """
+    config = model / "config.json"
+    if config.is_file() and "quantization_config" in json.loads(config.read_bytes()):
+        return
     weights = _entries(model)
     inner, outer = (_sides(_entries(adapter), *side) for side in (("lora_A", 1), ("lora_B", 0)))
     shapes = {name: (outer[name], inner[name]) for name in inner.keys() & outer.keys()}

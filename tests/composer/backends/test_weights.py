@@ -98,3 +98,8 @@ def test_an_adapter_without_matrices_is_refused(model: Path, tmp_path: Path):
     save_file({"other": np.zeros(3, np.float16)}, units / "adapter_model.safetensors")
     with pytest.raises(ConfigError, match="none of its layers"):
         check_adapter("units", units, model)
+
+
+def test_nothing_is_said_of_adapters_of_a_quantised_model(model: Path, tmp_path: Path):
+    (model / "config.json").write_text('{"quantization_config": {"bits": 4}}', "utf-8")
+    check_adapter("units", adapter(tmp_path / "units", 5, 6), model)
