@@ -21,10 +21,15 @@ EXPERTS = """
 experts:
   smol: {engine: scripted, params_b: 0.135, engine_args: {text: "Hello, the answer is 24 legs."}}
   gemma: {engine: scripted, params_b: 0.268, engine_args: {text: "The answer is Oslo."}}
+  units: {engine: scripted, engine_args: {text: "The answer is 4000 m."}}
+  dates: {engine: scripted, engine_args: {text: "The answer is 2031-05-12."}}
+  sorting: {engine: scripted, engine_args: {text: "The answer is 1, 2, 3."}}
+  reversing: {engine: scripted, engine_args: {text: "The answer is 3, 2, 1."}}
+  roman: {engine: scripted, engine_args: {text: "The answer is XIV."}}
 compositions:
   auto: {router: {name: fixed, expert: gemma}}
   panel: {router: {name: random}, choose: {k: 2}, aggregator: {name: synthesis, by: smol}}
-  vote: {router: {name: random}, choose: {k: 2}, aggregator: {name: vote}}
+  vote: {router: {name: fixed, expert: smol}, aggregator: {name: vote}}
 """
 """The starter pool's names, and no model behind them."""
 

@@ -20,6 +20,7 @@ PAGES = (
     "docs/importing-outcomes.md",
     "docs/lm-harness.md",
     "docs/live.md",
+    "docs/results.md",
     "docs/tasks.md",
 )
 MODELS = [{"name": "poet"}, {"name": "clerk"}]

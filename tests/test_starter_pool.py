@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from composer.aggregators.synthesis.synthesis import SynthesisAggregator
+from composer.answers import extract_answer, same_answer
 from composer.assembly import compose, default_encoder
 from composer.backends.sources import cache_dir
 from composer.composed import Composed
@@ -40,6 +41,8 @@ from composer.types import (
     Restart,
     Sampling,
 )
+from eval.starter.items import make_items
+from eval.starter.skills import SKILLS
 from routers import make_router
 from tests.conftest import PATIENCE_S
 from tests.lora import adapter_weights, save_adapter
@@ -121,7 +124,8 @@ async def test_a_question_of_fact_goes_to_the_base_model_and_is_answered_with_it
     assert "Paris" in answer.text
     assert answer.prompt_tokens > 0
     assert answer.selection is not None
-    assert "nearest is" in answer.selection.choices[0].evidence.reason
+    assert answer.selection.router == "stacked"
+    assert (answer.selection.choices[0].quality or 0) > 0.35
 
 
 async def test_a_task_for_an_instructed_model_goes_to_the_other_family_in_its_own_process(
@@ -132,6 +136,27 @@ async def test_a_task_for_an_instructed_model_goes_to_the_other_family_in_its_ow
     assert len(answer.text) > 20
     pids = {e: runner.pid for runner in composer.pool.runners() for e in runner.experts}
     assert len({os.getpid(), pids["smol"], pids["gemma"]}) == 3
+
+
+async def test_a_question_of_each_skill_goes_to_its_specialist_on_the_engine_of_their_base(
+    composer: Composer,
+) -> None:
+    items = [make_items(skill, "test", 1, 7)[0] for skill in SKILLS.values()]
+    answers = [await composer.ask(item.prompt) for item in items]
+    assert [answer.expert for answer in answers] == list(SKILLS)
+    said = [extract_answer(a.text, i.answer_type) for a, i in zip(answers, items, strict=True)]
+    right = [
+        text is not None and same_answer(text, item.reference, item.answer_type)
+        for text, item in zip(said, items, strict=True)
+    ]
+    assert sum(right) >= 4
+    pids = {e: runner.pid for runner in composer.pool.runners() for e in runner.experts}
+    assert len({pids[name] for name in ("smol", *SKILLS)}) == 1
+
+
+async def test_what_no_expert_looks_good_at_goes_to_the_chat_model(composer: Composer) -> None:
+    selection = await composer.route("Hello!")
+    assert [choice.expert for choice in selection.choices] == ["smol"]
 
 
 async def test_two_experts_are_combined_and_the_answer_streams(composer: Composer) -> None:

@@ -1,6 +1,7 @@
 """vLLM engines, in this very process: no server, no executor process, one engine thread.
 
-The only module that imports vllm. It is imported inside a runner's process, whose environment
+It and the two modules that it alone imports, vllm_lora and vllm_sampling, are all that import vllm.
+They are imported inside a runner's process, whose environment
 `composer.pool.environment.runner_environment` prepares before Python starts.
 """
 
@@ -14,11 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from torch import Tensor
-from vllm import EngineArgs, SamplingParams
+from vllm import EngineArgs
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
@@ -26,16 +26,17 @@ from composer.backends import BACKENDS
 from composer.backends.engine_thread import EngineThread, Event
 from composer.backends.vllm_groups import (
     can_mix,
-    common_seed,
     fits_one_step,
     log_weights,
     out_of_step,
     too_long_together,
     unmixable,
 )
+from composer.backends.vllm_lora import use_dense_lora
 from composer.backends.vllm_memory import vllm_engine_args
-from composer.backends.vllm_mixtures import Added, Mixtures, Moved, forced_arguments, row_arguments
+from composer.backends.vllm_mixtures import Added, Mixtures, Moved
 from composer.backends.vllm_outputs import Run, one_line, refused, too_long
+from composer.backends.vllm_sampling import sampling_params
 from composer.errors import ConfigError, ExpertUnavailable
 from composer.tokenizer import ChatTokenizer
 from composer.types import EngineSpec, Failure, Request, RequestId
@@ -101,6 +102,7 @@ class _Engine:
         assert spec.model_path is not None, "the source is not resolved"
         device = current_platform.device_type
         engine_args = vllm_engine_args(spec, device)
+        use_dense_lora(wanted=device == "cpu" and bool(engine_args.get("enforce_eager")))
         mixtures = Mixtures() if can_mix(spec, engine_args) else None
         if mixtures is not None:
             others = engine_args.get("logits_processors") or ()
@@ -218,7 +220,7 @@ class _Engine:
                 self._up.add_request(
                     row,
                     {"prompt_token_ids": prompt},
-                    _sampling_params(run, member),
+                    sampling_params(run, member),
                     lora_request=self._adapters.get(expert),
                 )
             except (ValueError, TypeError) as exc:
@@ -265,36 +267,3 @@ def _mixing(mixtures: Mixtures) -> type[LogitsProcessor]:
             return mixtures.apply(logits)
 
     return Mixing
-
-
-def _sampling_params(run: Run, member: int) -> SamplingParams:
-    """The request in vLLM's words; streamed as deltas, otherwise one final output."""
-    request = run.request
-    kind = RequestOutputKind.DELTA if run.stream else RequestOutputKind.FINAL_ONLY
-    if run.is_forced:
-        return SamplingParams(
-            temperature=0.0,
-            max_tokens=max(1, len(run.scored)),
-            ignore_eos=True,
-            logprobs=0,
-            output_kind=kind,
-            extra_args=forced_arguments(run.scored),
-        )
-    if request.continuation is not None:
-        return SamplingParams(
-            temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=True, output_kind=kind
-        )
-    sampling = request.sampling
-    structured = StructuredOutputsParams(json=dict(request.schema)) if request.schema else None
-    return SamplingParams(
-        n=sampling.n or 1,
-        temperature=sampling.temperature if sampling.temperature is not None else 0.0,
-        top_p=sampling.top_p if sampling.top_p is not None else 1.0,
-        max_tokens=sampling.max_tokens,
-        stop=list(sampling.stop or ()),
-        seed=common_seed(request) if request.peers else sampling.seed,
-        logprobs=request.logprobs,
-        structured_outputs=structured,
-        output_kind=kind,
-        extra_args=None if run.mixture is None else row_arguments(run.mixture, member),
-    )

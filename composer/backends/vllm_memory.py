@@ -51,6 +51,11 @@ def vllm_engine_args(spec: EngineSpec, device: str) -> dict[str, Any]:
             # A mixture of experts reads each token before it weighs them for the next.
             "async_scheduling": False,
         }
+        modules = _target_modules([Path(folder) for folder in spec.adapters.values()])
+        if device == "cpu" and modules is not None:
+            # Left out, vLLM also adapts what no adapter names; the embedding is a product with
+            # the whole vocabulary for every row.
+            defaults["lora_target_modules"] = modules
     return defaults | dict(spec.engine_args)
 
 
@@ -71,3 +76,15 @@ def engine_bytes(spec: EngineSpec) -> int:
 def _rank(adapter: Path) -> int:
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     return int(config.get("r", 8))
+
+
+def _target_modules(adapters: list[Path]) -> list[str] | None:
+    """The layers that any of the adapters names, by the last part of their names; None: unsaid."""
+    names: set[str] = set()
+    for adapter in adapters:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        named: list[str] | str | None = config.get("target_modules")
+        if not isinstance(named, list) or config.get("modules_to_save"):
+            return None
+        names |= {name.rpartition(".")[2] for name in named}
+    return sorted(names)

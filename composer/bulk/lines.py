@@ -1,7 +1,8 @@
 """The lines of a batch file: OpenAI's batch form, and a plain one.
 
     {"custom_id": "q1", "url": "/v1/chat/completions", "body": {"messages": [...], ...}, ...}
-    {"id": "q1", "prompt": "Why?"}      or "messages"; "category" and "answer_type" may be given
+    {"id": "q1", "prompt": "Why?"}      or "messages"; "category", "answer_type" and "sampling" may
+                                        be given, the last as of an expert: {"max_tokens": 32}
 
 A batch keeps where each line begins and nothing of what it says, so it may be larger than memory.
 """
@@ -145,19 +146,21 @@ def keep_prompts(prompts: Iterable[Prompt], folder: Path) -> Path:
     """Write prompts to a file in a folder, as a batch; their places, from 0, are their ids.
 
     Raises:
-        ConfigError: A prompt is empty or no chat, or has a sampling of its own, or the folder
-            holds other prompts.
+        ConfigError: A prompt is empty or no chat, or asks for n texts, or the folder holds other
+            prompts.
     """
     lines: list[str] = []
     for number, prompt in enumerate(prompts):
         query = make_query(prompt, query_id=str(number))
-        if query.sampling != Sampling():
-            raise ConfigError(
-                f"query {query.id!r} has a sampling of its own, which only lines of OpenAI's batch "
-                "form can say; write a file of them"
-            )
+        sampling = {key: said for key, said in asdict(query.sampling).items() if said is not None}
+        if "n" in sampling:
+            raise ConfigError(f"query {query.id!r} asks for n texts, and a batch answers with one")
         line: dict[str, Any] = {"id": query.id, "messages": [asdict(m) for m in query.messages]}
-        for key, value in (("category", query.category), ("answer_type", query.answer_type)):
+        for key, value in (
+            ("category", query.category),
+            ("answer_type", query.answer_type),
+            ("sampling", sampling or None),
+        ):
             if value is not None:
                 line[key] = value
         lines.append(json.dumps(line) + "\n")
@@ -238,7 +241,19 @@ def _read_plain(line: Mapping[str, Any]) -> BatchLine:
         known = ", ".join(get_args(AnswerType))
         raise ValueError(f"'answer_type' is {answer_type!r}; choose from {known}")
     query_id = _query_id(line["id"], "id")
-    return BatchLine(make_query(prompt, answer_type, query_id=query_id, category=category), False)
+    query = make_query(prompt, answer_type, query_id=query_id, category=category)
+    return BatchLine(replace(query, sampling=_own_sampling(line.get("sampling"))), False)
+
+
+def _own_sampling(value: object) -> Sampling:
+    if value is None:
+        return Sampling()
+    if not isinstance(value, dict):
+        raise ValueError("'sampling' is no JSON object")
+    said = cast("dict[str, Any]", value)
+    if unknown := sorted(set(said) - SAMPLING):
+        raise ValueError(f"'sampling' has {unknown[0]!r}; choose from {sorted(SAMPLING)}")
+    return _sampling(said)
 
 
 def _query_id(value: object, key: str) -> str:

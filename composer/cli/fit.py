@@ -42,6 +42,15 @@ def fit(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="An expert to score. Left out: all.")
     ] = None,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            "--examples",
+            metavar="EXPERTS_YAML",
+            help="Learn too from its experts' examples, as if each expert alone were right on its "
+            "own: then what resembles no recorded question goes to whom it is meant for.",
+        ),
+    ] = None,
     output: Output = "text",
     verbose: Verbose = 0,
 ) -> None:
@@ -54,6 +63,8 @@ def fit(
 
     composer fit --router neighbours --outcomes profiles/mine --save routers/mine --set k=20
 
+    composer fit --outcomes profiles/mine --examples experts.yaml --save routers/mine
+
     composer fit --aggregator vote-learned --outcomes profiles/mine --save votes/mine
     """
     from composer.cli.output import stderr, stdout, write_json
@@ -62,12 +73,16 @@ def fit(
     from composer.aggregators.fitted import fit_aggregator
     from composer.assembly import default_encoder
     from composer.backends.sources import cache_dir
+    from composer.experts import load_experts
     from composer.outcomes import read_table
+    from composer.profile import with_examples
     from composer.starter import OUTCOMES
     from routers import make_fitted_router
 
     if router is not None and aggregator is not None:
         raise ConfigError("--router and --aggregator are two things to fit; leave one out")
+    if aggregator is not None and examples is not None:
+        raise ConfigError("--examples are for routers; leave them out")
     given, name = read_settings(settings or ()), aggregator or router or "stacked"
     unfitted = None
     if aggregator is None:
@@ -78,6 +93,8 @@ def fit(
         table = table.with_experts(list(dict.fromkeys(only)))
     if split == "train":
         table = table.split("train")
+    if examples is not None:
+        table = with_examples(table, load_experts(examples))
     started_s = time.perf_counter()
     with stderr().status(f"fitting {name} on {len(table.queries):,} queries"):
         if unfitted is None:

@@ -19,7 +19,7 @@ def init(
     path: Annotated[Path, typer.Argument(help="The file to write, or its folder.")] = Path(NAME),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write an experts.yaml with two small experts, to be edited.
+    """Write an experts.yaml with two small models and five specialists, to be edited.
 
     composer init
 

@@ -8,6 +8,7 @@ cases.jsonl -> read_cases -> profile -> OutcomeTable -> save_table
 from composer.profile.annotating import Annotating
 from composer.profile.asking import Progress
 from composer.profile.cases import Case, read_cases
+from composer.profile.examples import with_examples
 from composer.profile.run import Profile, profile
 
-__all__ = ["Annotating", "Case", "Profile", "Progress", "profile", "read_cases"]
+__all__ = ["Annotating", "Case", "Profile", "Progress", "profile", "read_cases", "with_examples"]

@@ -3,8 +3,8 @@
     {"id": "sum-1", "prompt": "What is 17 + 25?", "reference": "42", "answer_type": "number",
      "category": "arithmetic", "split": "train"}
 
-`category` may be null, and `split`, which is `train`, may be missing. A key that is none of these
-is an error: it is a slip more often than not.
+`category` may be null, and `split`, which is `train`, may be missing; so may `max_tokens`, of an
+answer at most. A key that is none of these is an error: it is a slip more often than not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from composer.answers import canonical_answer
 from composer.errors import ConfigError
 from composer.suggest import suggest
-from composer.types import AnswerType, Message, Query
+from composer.types import AnswerType, Message, Query, Sampling
 
 Name = Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
 
@@ -36,10 +36,18 @@ class Case:
     answer_type: AnswerType
     category: str | None = None
     split: str = "train"
+    max_tokens: int | None = None
+    """Of an answer at most; None: as each expert's settings say."""
 
     def to_query(self) -> Query:
         """What a user would have asked."""
-        return Query(self.id, (Message("user", self.prompt),), self.category, self.answer_type)
+        return Query(
+            self.id,
+            (Message("user", self.prompt),),
+            self.category,
+            self.answer_type,
+            Sampling(max_tokens=self.max_tokens),
+        )
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -50,6 +58,7 @@ class _Line(TypedDict):
     answer_type: AnswerType
     category: Name | None
     split: NotRequired[Name]
+    max_tokens: NotRequired[Annotated[int, Field(ge=1)] | None]
 
 
 def read_cases(path: Path) -> tuple[Case, ...]:
@@ -110,5 +119,7 @@ def _describe(error: ErrorDetails) -> str:
         case "literal_error":
             said = suggest(str(error["input"]), get_args(AnswerType))
             return f"'answer_type': no type {error['input']!r}; {said}"
+        case _ if field == "max_tokens":
+            return f"{field!r} is {error['input']!r}; write a whole number, 1 or more"
         case _:
             return f"{field!r} is {error['input']!r}; write a text that is not empty"

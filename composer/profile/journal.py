@@ -41,7 +41,7 @@ class Journal:
             settings: What the settings of each expert that may be asked come to.
         """
         self._file = folder / FILE
-        self._cases = digest([[case.id, case.prompt] for case in cases])
+        self._cases = digest([_asked(case) for case in cases])
         self._settings = settings
         self._admitted: dict[str, str] = {}
         self._known: dict[RequestId, tuple[str, Outcome]] = {}
@@ -139,3 +139,8 @@ def _request_digest(request: Request) -> str:
     asked = asdict(request)
     del asked["deadline_s"]
     return digest(asked)
+
+
+def _asked(case: Case) -> list[str | int]:
+    """What of a case an expert's answer depends on."""
+    return [case.id, case.prompt, *([] if case.max_tokens is None else [case.max_tokens])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from composer.profile.cases import Case
 from composer.profile.journal import FILE, Journal
 from composer.profile.scoring import make_table
 from composer.suggest import unknown_name
-from composer.types import Failure, Request, Sampling
+from composer.types import Failure, Request
 
 IN_FLIGHT = 64
 """Requests that an engine has at one time."""
@@ -116,5 +116,6 @@ def _check_folder(folder: Path) -> None:
 
 
 def _request(case: Case, expert: str) -> Request:
-    messages = case.to_query().messages
-    return Request(f"answers/{expert}/{case.id}", expert, messages, Sampling(n=1))
+    query = case.to_query()
+    sampling = replace(query.sampling, n=1)
+    return Request(f"answers/{expert}/{case.id}", expert, query.messages, sampling)

@@ -1,4 +1,4 @@
-"""What comes with the package to begin with: labelled cases, and how the starter experts did."""
+"""What comes with the package: specialists, labelled cases, and how experts did on them."""
 
 from pathlib import Path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from eval.bench.adapters import bench_adapters
 from eval.bench.bulk import bench_bulk
 from eval.bench.driver import bench_driver
 from eval.bench.latency import bench_latency
@@ -18,6 +19,7 @@ from eval.bench.throughput import bench_throughput
 from eval.bench.variants import bench_variants
 
 BENCHES: Mapping[str, Callable[[], BenchResult]] = {
+    "adapters": bench_adapters,
     "bulk": bench_bulk,
     "driver": bench_driver,
     "latency": bench_latency,

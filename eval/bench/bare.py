@@ -3,8 +3,9 @@
 python -m eval.bench.bare MODEL_FOLDER ENGINE_ARGS_JSON          serves what stdin asks
 python -m eval.bench.bare MODEL_FOLDER ENGINE_ARGS_JSON --once   loads, says one token, ends
 
-A line of stdin is a batch, {"prompts": ..., "max_tokens": ...}, or one prompt that is streamed,
-{"prompt": ..., "sampling": ..., "adapter": the folder of a LoRA adapter, or null}.
+A line of stdin is a batch, {"prompts": ..., "max_tokens": ..., "adapters": one each}, or one prompt
+that is streamed, {"prompt": ..., "sampling": ..., "adapter": ...}; an adapter is the folder of a
+LoRA adapter, or null.
 """
 
 from __future__ import annotations
@@ -34,20 +35,24 @@ def main(arguments: list[str]) -> None:
     for number, line in enumerate(sys.stdin):
         work = json.loads(line)
         if "prompts" in work:
-            say(run_batch(vllm, llm, work["prompts"], work["max_tokens"]))
+            loras = [_adapter(adapters, folder) for folder in work["adapters"]]
+            say(run_batch(vllm, llm, work["prompts"], loras, work["max_tokens"]))
             continue
         params = vllm.SamplingParams(**work["sampling"], output_kind=_deltas())
         adapter = _adapter(adapters, work["adapter"])
         say(stream_one(llm.llm_engine, str(number), work["prompt"], params, adapter))
 
 
-def run_batch(vllm: Any, llm: Any, prompts: list[list[int]], max_tokens: int) -> dict[str, Any]:
+def run_batch(
+    vllm: Any, llm: Any, prompts: list[list[int]], loras: list[Any], max_tokens: int
+) -> dict[str, Any]:
     """Tokens and seconds of prompts that are run together."""
     started_s = time.perf_counter()
     outputs = llm.generate(
         [{"prompt_token_ids": prompt} for prompt in prompts],
         vllm.SamplingParams(temperature=0.0, max_tokens=max_tokens),
         use_tqdm=False,
+        lora_request=loras if any(loras) else None,
     )
     seconds = time.perf_counter() - started_s
     tokens = sum(len(output.outputs[0].token_ids) for output in outputs)

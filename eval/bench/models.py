@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -94,9 +94,18 @@ class BareEngine:
         self._process.terminate()
         self._process.wait()
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> tuple[int, float]:
-        """Run the prompts together; tokens generated and seconds."""
-        reply = self._ask({"prompts": prompts, "max_tokens": tokens})
+    def generate(
+        self, prompts: list[list[int]], tokens: int, adapters: Sequence[str | None] | None = None
+    ) -> tuple[int, float]:
+        """Run the prompts together; tokens generated and seconds.
+
+        Args:
+            prompts: Tokens of each.
+            tokens: At most so many are generated for each.
+            adapters: The folder of each prompt's LoRA adapter; None: the base model.
+        """
+        loras = list(adapters or [None] * len(prompts))
+        reply = self._ask({"prompts": prompts, "max_tokens": tokens, "adapters": loras})
         return int(reply["tokens"]), float(reply["seconds"])
 
     def stream(

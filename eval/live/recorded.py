@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 AMOUNTS = ("cost_usd", "latency_s", "prompt_tokens", "completion_tokens")
 
 
-def read_recorded(folder: Path, experts: Sequence[str]) -> OutcomeTable:
+def read_recorded(
+    folder: Path, experts: Sequence[str], asked: Collection[str | None] = ()
+) -> OutcomeTable:
     """The ordinary train rows of a table, with the columns of these experts.
+
+    What is recorded of other kinds of questions than are asked would tell of another best single
+    expert: where every category that is asked has train rows, rows of other ones are left out.
 
     Args:
         folder: Of a table in either form; a run's folder of experts is one.
         experts: All of them have to be in it.
+        asked: The categories of the test questions; none: all rows count.
 
     Raises:
         ConfigError: It cannot be read, lacks an expert, or has no train row.
@@ -38,6 +44,9 @@ def read_recorded(folder: Path, experts: Sequence[str]) -> OutcomeTable:
     train = table.with_experts(experts)
     train = train.rows([i for i, q in enumerate(train.queries) if q.split == "train"])
     train = train.rows(~train.is_flagged)
+    wanted = {category or "" for category in asked}
+    if wanted and wanted <= set(train.categories):
+        train = train.in_categories(sorted(wanted))
     if not train.queries:
         raise ConfigError(
             f"{folder}: no ordinary train row to choose the best single expert on; name another "

@@ -83,7 +83,8 @@ async def run_live(
     experts = _experts(composer, options.only)
     recorded = None
     if outcomes is not None:
-        recorded = read_recorded(outcomes, experts)
+        asked = {question.case.category for question in questions.test}
+        recorded = read_recorded(outcomes, experts, asked)
         known = ((query.id, query.prompt) for query in recorded.queries)
         refuse_known(questions.test, known, f"the train split of {str(outcomes)!r}")
     elif not questions.train:

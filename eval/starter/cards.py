@@ -45,6 +45,8 @@ this and little else: a question of another kind gets an answer of this kind.
 | loss at the end | {loss:.4f} nats a token of the answer |
 | made by | `python -m eval.starter.train {skill} --steps {steps} --batch {batch} --seed {seed}` |
 
+![the loss of each step](losses.svg)
+
 Test questions have phrasings and contents that no training question has:
 
 | right [95 %] | this adapter | the base model | n |

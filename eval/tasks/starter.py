@@ -17,6 +17,8 @@ QUESTIONS: Mapping[str, tuple[Split, int]] = {"train": ("profile", 50), "test": 
 
 The questions' own `train` is what adapters learned from. Of Roman numerals `profile` has only 59.
 """
+MAX_TOKENS = 32
+"""Of an answer: no right one is as long."""
 
 
 def starter_task(skill: str | None = None) -> Task:
@@ -28,7 +30,7 @@ def starter_task(skill: str | None = None) -> Task:
     if skill is not None and skill not in SKILLS:
         raise ConfigError(unknown_name("skill", skill, SKILLS))
     cases = [
-        Case(item.id, item.prompt, item.reference, item.answer_type, item.skill, split)
+        Case(item.id, item.prompt, item.reference, item.answer_type, item.skill, split, MAX_TOKENS)
         for name in ([skill] if skill is not None else SKILLS)
         for split, (its_split, n) in QUESTIONS.items()
         for item in make_items(SKILLS[name], its_split, n)

@@ -78,7 +78,9 @@ def schema_errors(text: str) -> Sequence[object]:
 def test_the_starter_pool_is_right_and_holds_what_it_teaches() -> None:
     assert check_experts(STARTER) == []
     registry = load_experts(STARTER)
-    assert list(registry.experts) == ["smol", "gemma"]
+    specialists = ["units", "dates", "sorting", "reversing", "roman"]
+    assert list(registry.experts) == ["smol", "gemma", *specialists]
+    assert {registry.experts[name].base for name in specialists} == {"smol"}
     assert list(registry.compositions) == ["auto", "panel", "vote"]
     assert all(len(expert.examples) >= 6 for expert in registry.experts.values())
     assert registry.pool == PoolSettings(memory_gib=12, cores=2, busy_engines=1, warm_spares=1)
@@ -97,13 +99,24 @@ def test_the_starter_template_asks_a_base_model_questions(trims: bool) -> None:
         {"role": "user", "content": "And of Peru?"},
     ]
     render = environment.from_string(template).render
+    shown = render(bos_token="<bos>", messages=[])
+    assert shown.startswith("<bos>Question: What is 12 + 9? Give only the number.\nAnswer: 21\n\n")
+    assert shown.endswith("\n\n")
     assert render(bos_token="<bos>", messages=conversation) == (
-        "<bos>Be brief.\n\nQuestion: Capital of Norway?\nAnswer: Oslo.\n\n"
+        f"{shown}Be brief.\n\nQuestion: Capital of Norway?\nAnswer: Oslo.\n\n"
         "Question: And of Peru?\nAnswer:"
     )
     assert render(bos_token="<bos>", messages=conversation[1:2]) == (
-        "<bos>Question: Capital of Norway?\nAnswer:"
+        f"{shown}Question: Capital of Norway?\nAnswer:"
     )
+
+
+def test_no_question_of_the_starter_cases_is_solved_in_the_template() -> None:
+    template = load_experts(STARTER).experts["gemma"].chat_template or ""
+    cases = STARTER.parent / "composer" / "starter" / "cases.jsonl"
+    prompts = [json.loads(line)["prompt"] for line in cases.read_text("utf-8").splitlines()]
+    assert prompts
+    assert not [prompt for prompt in prompts if prompt.splitlines()[0] in template]
 
 
 def test_the_starter_names_its_schema_on_the_first_line() -> None:

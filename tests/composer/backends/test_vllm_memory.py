@@ -53,6 +53,18 @@ def test_adapters_count_and_set_the_lora_arguments(model: Path, adapter: Path) -
     assert vllm_engine_args(with_adapter, "cuda")["max_loras"] == 1
 
 
+def test_only_the_layers_that_an_adapter_names_are_adapted(model: Path, adapter: Path) -> None:
+    def args(**config: object) -> dict[str, object]:
+        text = json.dumps({"r": 12, **config})
+        (adapter / "adapter_config.json").write_text(text, encoding="utf-8")
+        return vllm_engine_args(spec(model, adapters={"units": str(adapter)}), "cpu")
+
+    named = args(target_modules=["q_proj", "self_attn.v_proj"])
+    assert named["lora_target_modules"] == ["q_proj", "v_proj"]
+    assert "lora_target_modules" not in args(target_modules="all-linear")
+    assert "lora_target_modules" not in args(target_modules=["q_proj"], modules_to_save=["lm_head"])
+
+
 def test_what_experts_yaml_says_wins_over_every_default(model: Path) -> None:
     args = vllm_engine_args(spec(model, engine_args={"dtype": "float32", "seed": 3}), "cpu")
     assert args["dtype"] == "float32"

@@ -342,9 +342,19 @@ async def test_a_body_says_how_long_its_answer_may_become(bulk: Bulk) -> None:
     assert report.ignored == {}
 
 
-async def test_prompts_that_say_how_they_are_answered_need_a_file(bulk: Bulk) -> None:
-    query = Query("a", (Message("user", "why?"),), sampling=Sampling(max_tokens=2))
+async def test_prompts_say_how_they_are_answered(bulk: Bulk) -> None:
+    query = Query("a", (Message("user", "one two three"),), sampling=Sampling(max_tokens=2))
 
     async with bulk.composer(MAIN) as composer:
-        with pytest.raises(ConfigError, match=r"'a' has a sampling of its own.* a file of them$"):
+        await composer.batch([query], "ann", bulk.folder / "run")
+
+    (result,) = bulk.results()
+    assert result["answer"] == "ann: one"
+
+
+async def test_a_prompt_that_asks_for_several_texts_is_refused(bulk: Bulk) -> None:
+    query = Query("a", (Message("user", "why?"),), sampling=Sampling(n=2))
+
+    async with bulk.composer(MAIN) as composer:
+        with pytest.raises(ConfigError, match="'a' asks for n texts, and a batch answers with one"):
             await composer.batch([query], "ann", bulk.folder / "run")

@@ -30,6 +30,12 @@ def test_a_plain_line_has_an_id_and_a_prompt() -> None:
     assert not line.is_openai
 
 
+def test_a_plain_line_may_say_how_its_answer_is_drawn() -> None:
+    line = read({"id": "q", "prompt": "Why?", "sampling": {"max_tokens": 3, "stop": ["\n"]}})
+
+    assert line.query.sampling == Sampling(max_tokens=3, stop=("\n",))
+
+
 def test_a_plain_line_may_have_a_whole_conversation() -> None:
     assert read({"id": 7, "messages": CHAT}).query.messages[0] == Message("system", "Be brief.")
     assert read({"id": 7, "messages": CHAT}).query.id == "7"
@@ -85,6 +91,12 @@ def test_settings_that_are_not_taken_over_are_said_unless_they_ask_for_nothing()
         ({"id": "a", "messages": [{"role": "user"}]}, "not a chat message"),
         ({"id": "a", "prompt": "Why?", "category": 3}, "'category' is no text"),
         ({"id": "a", "prompt": "Why?", "answer_type": "x"}, "'answer_type' is 'x'; choose from"),
+        ({"id": "a", "prompt": "Why?", "sampling": 3}, "'sampling' is no JSON object"),
+        ({"id": "a", "prompt": "Why?", "sampling": {"n": 2}}, "'sampling' has 'n'; choose from"),
+        (
+            {"id": "a", "prompt": "Why?", "sampling": {"max_tokens": 0}},
+            "'max_tokens' must be at least 1",
+        ),
         ({"custom_id": "a"}, "has no 'body'"),
         ({"custom_id": "a", "body": {}}, "'messages' is no list of chat messages"),
         (openai(temperature="hot"), "'temperature' must be a number"),

@@ -149,7 +149,7 @@ def test_the_shipped_outcomes_have_a_name(outcomes: Path) -> None:
 
     said = learned(CliRunner().invoke(app, ["fit", *words, "--output", "json"]))
 
-    assert (said["n"], said["experts"]) == (90, ["smol", "gemma"])
+    assert (said["n"], said["experts"][:2], len(said["experts"])) == (240, ["smol", "gemma"], 7)
 
 
 @pytest.mark.models

@@ -100,7 +100,7 @@ def test_the_shipped_cases_have_a_name(cases: Path) -> None:
     result = CliRunner().invoke(app, words, env=env)
 
     assert result.exit_code == 0
-    assert len(load_table(folder / "saved").queries) == 120
+    assert len(load_table(folder / "saved").queries) == 320
 
 
 def test_a_wrong_case_is_one_line_with_its_number(cases: Path) -> None:

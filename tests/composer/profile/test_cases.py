@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from composer.errors import ConfigError
 from composer.profile import Case, read_cases
+from composer.types import Sampling
 
 GOOD: dict[str, Any] = {
     "id": "sum",
@@ -27,6 +28,8 @@ WRONG = {
         "'answer_type': no type 'numbr'; did you mean 'number'?",
     ),
     "an unknown key": ({"spilt": "test"}, "unknown key 'spilt'; did you mean 'split'?"),
+    "no tokens": ({"max_tokens": 0}, "'max_tokens' is 0; write a whole number, 1 or more"),
+    "no number": ({"max_tokens": "few"}, "'max_tokens' is 'few'; write a whole number, 1 or more"),
     "no such answer": (
         {"reference": "many"},
         "'reference': 'many' is no answer of type 'number'; mend it, or the type",
@@ -60,6 +63,13 @@ def test_cases_are_read_in_their_order_and_train_is_the_split_unless_said(path: 
         Case("sum", "What is 17 + 25?", "42", "number", "maths", "train"),
         Case("7", "What is 17 + 25?", "42", "number", None, "test"),
     )
+
+
+def test_a_case_may_bound_the_tokens_of_its_answers(path: Path) -> None:
+    (case,) = read_cases(write(path, GOOD | {"max_tokens": 8}))
+
+    assert case.max_tokens == 8
+    assert case.to_query().sampling == Sampling(max_tokens=8)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip))

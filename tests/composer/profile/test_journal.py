@@ -113,6 +113,7 @@ def test_prices_and_references_may_be_corrected(run_profile: RunProfile, watch: 
         CASES[:2],
         (*CASES[:2], replace(CASES[2], prompt="Is the sky green?")),
         (*CASES[:2], replace(CASES[2], id="heaven")),
+        (*CASES[:2], replace(CASES[2], max_tokens=8)),
         CASES[::-1],
     ],
 )

@@ -108,6 +108,15 @@ def test_failures_are_told_with_their_reasons(run_profile: RunProfile) -> None:
     )
 
 
+def test_experts_write_no_more_tokens_than_a_case_allows(
+    run_profile: RunProfile, watch: Watch
+) -> None:
+    run_profile(cases=(replace(CASES[0], max_tokens=3), CASES[1]))
+
+    allowed = {request.messages[0].content: request.sampling.max_tokens for request in watch.asked}
+    assert allowed == {CASES[0].prompt: 3, CASES[1].prompt: None}
+
+
 def test_each_engine_is_asked_all_before_the_next_one_is(
     run_profile: RunProfile, watch: Watch
 ) -> None:

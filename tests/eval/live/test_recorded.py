@@ -57,6 +57,28 @@ def test_flagged_train_rows_are_not_chosen_on(tmp_path: Path) -> None:
     assert [query.id for query in read.queries] == ["train1"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [
+        (["a"], ["train0"]),
+        (["a", "b"], ["train0", "train1"]),
+        (["a", "z"], ["train0", "train1"]),
+        (["a", None], ["train0", "train1"]),
+    ],
+)
+def test_rows_of_other_categories_count_only_where_an_asked_one_has_none(
+    tmp_path: Path, asked: list[str | None], rows: list[str]
+) -> None:
+    both = table("train", "train")
+    named = zip(both.queries, ("a", "b"), strict=True)
+    queries = tuple(replace(query, category=category) for query, category in named)
+    save_table(replace(both, queries=queries), tmp_path / "before")
+
+    read = read_recorded(tmp_path / "before", ["ann", "bea"], asked)
+
+    assert [query.id for query in read.queries] == rows
+
+
 def test_experts_of_which_nothing_is_recorded_are_named(tmp_path: Path) -> None:
     save_table(table("train"), tmp_path / "before")
 
