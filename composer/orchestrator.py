@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from composer.allocate import Budget
     from composer.bulk import BatchReport
     from composer.bulk.progress import BatchProgress, OnProgress
+    from composer.bulk.window import Known
     from composer.types import Float32Array
 
 logger = logging.getLogger(__name__)
@@ -156,6 +157,7 @@ class Composer:
         budget: Budget | None = None,
         min_share: float = 0.0,
         strict: bool = False,
+        known: Known | None = None,
         on_progress: OnProgress = unwatched,
     ) -> BatchReport:
         """Answer many questions, each expert loaded as rarely as can be.
@@ -173,6 +175,9 @@ class Composer:
                 in the place of the composition's `cost_weight`.
             min_share: Of all choices, in [0, 1]: experts that would get less are left out.
             strict: A line that cannot be read is an error; else it is reported and left out.
+            known: Asked for each request before an expert is: its outcome, under the request's id,
+                where that is there already, a cache's or another run's. What it gives counts in
+                tokens and cost as if it had been asked now.
             on_progress: Called whenever something has come of it.
 
         Raises:
@@ -184,6 +189,7 @@ class Composer:
         from composer.bulk import run_batch
         from composer.bulk.limits import Limits
         from composer.bulk.lines import keep_prompts
+        from composer.bulk.window import nothing_known
 
         limits = Limits(budget, min_share)
         composed = self._composed(composition)
@@ -198,6 +204,7 @@ class Composer:
             folder,
             limits=limits,
             strict=strict,
+            known=known or nothing_known,
             on_progress=on_progress,
         )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from composer.allocate import Budget
     from composer.bulk import BatchReport
     from composer.bulk.progress import OnProgress
+    from composer.bulk.window import Known
 
 
 class SyncComposer:
@@ -69,6 +70,7 @@ class SyncComposer:
         budget: Budget | None = None,
         min_share: float = 0.0,
         strict: bool = False,
+        known: Known | None = None,
         on_progress: OnProgress = unwatched,
     ) -> BatchReport:
         """See `Composer.batch`."""
@@ -79,6 +81,7 @@ class SyncComposer:
             budget=budget,
             min_share=min_share,
             strict=strict,
+            known=known,
             on_progress=on_progress,
         )
         return self._runner.run(batch)

@@ -23,7 +23,7 @@ from composer.bulk.results import FILE as RESULTS
 from composer.bulk.results import Results
 from composer.bulk.routing import Routes, route_batch
 from composer.bulk.stages import StagePlanner
-from composer.bulk.window import Flows
+from composer.bulk.window import Flows, Known, nothing_known
 from composer.composed import Composed, answer_flow
 from composer.errors import ComposerError, ConfigError, RoutingError
 from composer.experts import Registry
@@ -74,6 +74,7 @@ async def run_batch(
     limits: Limits = NO_LIMITS,
     strict: bool = False,
     window: int = WINDOW,
+    known: Known = nothing_known,
     on_progress: OnProgress = lambda progress: None,
 ) -> BatchReport:
     """Answer every query of a batch file, once.
@@ -89,6 +90,7 @@ async def run_batch(
         limits: What the queries have to keep to together.
         strict: A line that cannot be read is an error; else it is reported, and the others go on.
         window: Queries that an engine is asked of at one time.
+        known: What needs not be asked; see `Composer.batch`.
         on_progress: Called whenever something has come of it.
 
     Raises:
@@ -130,7 +132,7 @@ async def run_batch(
             records.append(replace(record, run=run_number))
             stages.append(json.dumps(asdict(records[-1])).encode())
 
-        flows = Flows("answer", len(batch), answering.flow, answering.finish)
+        flows = Flows("answer", len(batch), answering.flow, answering.finish, known)
         run = BulkRun(
             flows, journal, pool, planner, window=window, on_progress=on_progress, on_stage=keep
         )

@@ -11,9 +11,18 @@ from composer.bulk.journal import Journal
 from composer.errors import ComposerError
 from composer.flow import FlowRun
 from composer.protocols import Flow
-from composer.types import Outcome, Request, RequestId
+from composer.types import Completion, Outcome, Request, RequestId
 
 T = TypeVar("T")
+
+
+Known = Callable[[Request], Completion | None]
+"""Says what a request would come to, where that is there already; the same each time."""
+
+
+def nothing_known(request: Request) -> Completion | None:
+    """For flows all of whose requests are asked."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,7 @@ class Flows(Generic[T]):
     """A row's flow, from its beginning; the same each time."""
     finish: Callable[[int, FlowRun[T] | ComposerError], None]
     """Called once a row, with its flow that has returned or what it raised."""
+    known: Known = nothing_known
 
 
 @dataclass(eq=False, slots=True)
@@ -68,20 +78,37 @@ class Window(Generic[T]):
         if live.run.is_done:
             self._finish(row, live, live.run)
             return None
-        return live
+        self._deliver_known(row, live)
+        return self._live.get(row)
 
     def deliver(self, row: int, outcome: Outcome) -> tuple[Request, ...]:
-        """Keep an outcome, send it to the row's flow, and return what that asks in reply."""
+        """Keep an outcome, send it to the row's flow, and return what is to be asked in reply."""
         live = self._live[row]
+        before = {request.id for request in live.run.waiting}
+        self._deliver(row, live, outcome)
+        self._deliver_known(row, live)
+        if not self.holds(row, live):
+            return ()
+        return tuple(request for request in live.run.waiting if request.id not in before)
+
+    def _deliver_known(self, row: int, live: Live[T]) -> None:
+        """Send a flow what is known of what it waits for, until it waits for what is not."""
+        while self.holds(row, live):
+            asked = (r for r in live.run.waiting if r.id not in live.asked)
+            found = next((o for r in asked if (o := self._flows.known(r)) is not None), None)
+            if found is None:
+                return
+            self._deliver(row, live, found)
+
+    def _deliver(self, row: int, live: Live[T], outcome: Outcome) -> None:
         self._journal.add(row, outcome)
         try:
-            asked = live.run.deliver([outcome])
+            live.run.deliver([outcome])
         except ComposerError as exc:
             self._finish(row, live, exc)
-            return ()
+            return
         if live.run.is_done:
             self._finish(row, live, live.run)
-        return asked
 
     def holds(self, row: int, live: Live[T]) -> bool:
         """Whether this is still the row's flow."""

@@ -1,8 +1,9 @@
 """The folder form of an outcome table: gzipped JSON lines that any program can write.
 
-    queries.jsonl.gz           id, prompt, split, [category], [reference], [annotation]: an object,
-                               what experts said of it for routers that asked; and the flags
-                               [in_train], [contaminated]: rows that are reported apart
+    queries.jsonl.gz           id, prompt, split, [category], [reference], [answer_type];
+                               [annotation]: an object, what experts said of it for routers that
+                               asked; and the flags [in_train], [contaminated]: rows that are
+                               reported apart
     models.json                a list: name, [params_b], [price_in, price_out] in USD per 1M
                                tokens, [partial]: it was not asked everything, [description]: what
                                it is good at
@@ -39,7 +40,7 @@ from composer.outcomes.lines import (
     read_lines,
 )
 from composer.outcomes.table import OutcomeTable, RecordedExpert, RecordedQuery
-from composer.types import Annotation
+from composer.types import Annotation, AnswerType
 
 FLAGS = ("in_train", "contaminated")
 
@@ -62,6 +63,7 @@ class _Query(TypedDict):
     category: NotRequired[Text | None]
     reference: NotRequired[Any]
     annotation: NotRequired[dict[str, Any] | None]
+    answer_type: NotRequired[AnswerType | None]
     in_train: NotRequired[bool | None]
     contaminated: NotRequired[bool | None]
 
@@ -165,5 +167,6 @@ def _read_queries(file: Path, on_problem: Callable[[str], None]) -> tuple[Record
             reference,
             frozenset(flag for flag in FLAGS if line.get(flag)),
             None if annotation is None else Annotation(annotation),
+            line.get("answer_type"),
         )
     return tuple(queries.values())

@@ -1,8 +1,8 @@
 """A saved outcome table: a folder of Parquet files, and table.json that says which; never a pickle.
 
     table.json              what the table holds, and the SHA-256 of each file
-    queries-HASH.parquet    a row each query: id, prompt, split, category, reference, flags, and
-                            from version 2 on its annotation, as JSON
+    queries-HASH.parquet    a row each query: id, prompt, split, category, reference, flags; from
+                            version 2 on its annotation, as JSON, from 3 on its answer_type
     cells-HASH.parquet      a row each cell, query by query, in the order of the experts: score,
                             cost_usd, ...; `answers` holds codes
     answers-HASH.parquet    the answers that the codes number
@@ -38,9 +38,19 @@ from composer.types import Annotation
 if TYPE_CHECKING:
     from composer.outcomes.parquet import Array
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "table.json"
-QUERY_COLUMNS = ("id", "prompt", "split", "category", "reference", "annotation", "flags")
+QUERY_COLUMNS = {
+    "id": 1,
+    "prompt": 1,
+    "split": 1,
+    "category": 1,
+    "reference": 1,
+    "flags": 1,
+    "annotation": 2,
+    "answer_type": 3,
+}
+"""What there is of a query, and since which version of the schema."""
 
 Part = Literal["queries", "cells", "answers", "texts"]
 CellColumn = Literal[
@@ -185,6 +195,7 @@ def _pack(table: OutcomeTable) -> dict[Part, bytes]:
                 "category": [query.category for query in queries],
                 "reference": [query.reference for query in queries],
                 "annotation": [_annotation_json(query.annotation) for query in queries],
+                "answer_type": [query.answer_type for query in queries],
             },
             lists={"flags": [sorted(query.flags) for query in queries]},
         ),
@@ -198,7 +209,7 @@ def _pack(table: OutcomeTable) -> dict[Part, bytes]:
 
 
 def _query_columns(schema_version: int) -> tuple[str, ...]:
-    return tuple(c for c in QUERY_COLUMNS if schema_version > 1 or c != "annotation")
+    return tuple(name for name, since in QUERY_COLUMNS.items() if since <= schema_version)
 
 
 def _queries(columns: dict[str, Array]) -> tuple[RecordedQuery, ...]:
@@ -206,9 +217,16 @@ def _queries(columns: dict[str, Array]) -> tuple[RecordedQuery, ...]:
     rows = zip(*(columns.get(name, unknown) for name in QUERY_COLUMNS), strict=True)
     return tuple(
         RecordedQuery(
-            query_id, prompt, split, category, reference, frozenset(flags), _annotation(annotation)
+            query_id,
+            prompt,
+            split,
+            category,
+            reference,
+            frozenset(flags),
+            _annotation(annotation),
+            answer_type,
         )
-        for query_id, prompt, split, category, reference, annotation, flags in rows
+        for query_id, prompt, split, category, reference, flags, annotation, answer_type in rows
     )
 
 

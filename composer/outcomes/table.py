@@ -12,7 +12,7 @@ import numpy as np
 
 from composer.errors import ConfigError
 from composer.suggest import unknown_name
-from composer.types import Annotation, Message, Query
+from composer.types import Annotation, AnswerType, Message, Query
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +43,8 @@ class RecordedQuery:
     """Why it is reported apart: `in_train`, `contaminated`; none: an ordinary row."""
     annotation: Annotation | None = None
     """What experts said of it for routers that asked; None: nobody was asked."""
+    answer_type: AnswerType | None = None
+    """How an answer is read; None: it is not said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,12 @@ class OutcomeTable:
     def to_queries(self, *, with_category: bool) -> tuple[Query, ...]:
         """What a user would have asked; the category only where the caller would know it."""
         return tuple(
-            Query(q.id, (Message("user", q.prompt),), q.category if with_category else None)
+            Query(
+                q.id,
+                (Message("user", q.prompt),),
+                q.category if with_category else None,
+                q.answer_type,
+            )
             for q in self.queries
         )
 

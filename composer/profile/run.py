@@ -22,10 +22,10 @@ from composer.profile.cases import Case
 from composer.profile.journal import FILE, Journal
 from composer.profile.scoring import make_table
 from composer.suggest import unknown_name
-from composer.types import Failure, Request
+from composer.types import Failure, Outcome, Request
 
-IN_FLIGHT = 64
-"""Requests that an engine has at one time."""
+IN_FLIGHT = 256
+"""Requests that an engine has at one time: enough for a full batch in any engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Profile:
     """A row each case, a column each expert; unknown where the expert failed."""
     failures: tuple[Failure, ...]
     """Of requests that have no better outcome: for answers, annotations and syntheses."""
+    told: tuple[tuple[Request, Outcome], ...]
+    """What every expert was asked of every case, and what came of it."""
     aggregators: tuple[AggregatorScore, ...] = ()
     """How well each expert aggregates, in the order of the columns; empty: it was not measured."""
 
@@ -97,7 +99,8 @@ async def profile(
             failures += failed
     entries = [registry.experts[name] for name in names]
     table = make_table(folder.name or "profile", cases, entries, told, annotations)
-    return Profile(table, tuple(failures), scores)
+    asked = tuple((request, outcomes[request.id]) for request in requests.values())
+    return Profile(table, tuple(failures), asked, scores)
 
 
 def _chosen(registry: Registry, experts: Sequence[str] | None) -> list[str]:

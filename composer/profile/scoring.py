@@ -80,6 +80,7 @@ def _query(case: Case, annotation: Mapping[str, Any] | None) -> RecordedQuery:
         case.category,
         case.reference,
         annotation=None if annotation is None else Annotation(annotation),
+        answer_type=case.answer_type,
     )
 
 

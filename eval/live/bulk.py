@@ -16,6 +16,7 @@ from composer.bulk.lines import PROMPTS, Batch
 from composer.bulk.results import FILE as RESULTS
 from composer.bulk.routing import route_batch
 from composer.bulk.stages import StagePlanner
+from composer.bulk.window import Known
 from composer.orchestrator import Composer
 from composer.types import Completion, Outcome, Query, Selection
 from eval.live.answered import Answered, Failed, Said, Took, account
@@ -26,6 +27,7 @@ async def answer_in_bulk(
     name: str,
     queries: Sequence[Query],
     folder: Path,
+    known: Known,
     on_progress: Callable[[int], None],
 ) -> list[Answered]:
     """Have a composition answer the queries, each engine loaded as rarely as can be.
@@ -37,6 +39,7 @@ async def answer_in_bulk(
         name: The composition's.
         queries: With different ids.
         folder: Of the batch.
+        known: What needs not be asked.
         on_progress: Called with the number of queries that are done.
 
     Raises:
@@ -48,7 +51,7 @@ async def answer_in_bulk(
         if progress.phase == "answer":
             on_progress(progress.n_done)
 
-    await composer.batch(queries, name, folder, on_progress=show)
+    await composer.batch(queries, name, folder, known=known, on_progress=show)
     return await _read(composer, name, folder)
 
 

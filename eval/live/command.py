@@ -58,6 +58,14 @@ def run_command(
     known_category: Annotated[
         bool, typer.Option("--known-category", help="Tell compositions each question's category.")
     ] = False,
+    ask_again: Annotated[
+        bool,
+        typer.Option(
+            "--ask-again",
+            help="Have compositions ask experts anew what these said alone. Left out: a greedy "
+            "answer to the same question counts for both.",
+        ),
+    ] = False,
     no_self_moa: Annotated[
         bool,
         typer.Option(
@@ -96,7 +104,13 @@ def run_command(
     if n is not None:
         tasks = [limited(each, n) for each in tasks]
     options = Options(
-        tuple(dict.fromkeys(only or ())), n, known_category, online, not no_self_moa, seed
+        tuple(dict.fromkeys(only or ())),
+        n,
+        known_category,
+        online,
+        ask_again,
+        not no_self_moa,
+        seed,
     )
     made = Composer.from_yaml(experts)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from composer.bulk.window import Known
 from composer.composed import Composed
 from composer.orchestrator import Composer
 from composer.types import Query
@@ -56,6 +57,8 @@ class Asking:
     folder: Path
     """Keeps a folder for each composition."""
     options: Options
+    known: Known
+    """What needs not be asked in bulk."""
     scoring: Scoring
     timing: Timing
     on_progress: OnProgress
@@ -71,13 +74,16 @@ class Asking:
         """
         composer, name = with_compositions(self.composer, [composed]), composed.name
         queries = [self._query(question) for question in self.questions]
-        answer = answer_online if self.options.online else answer_in_bulk
+        folder = self.folder / name
 
         def show(done: int) -> None:
             self.on_progress(name, done, len(queries))
 
         with self.timing.step(name):
-            answered = await answer(composer, name, queries, self.folder / name, show)
+            if self.options.online:
+                answered = await answer_online(composer, name, queries, folder, show)
+            else:
+                answered = await answer_in_bulk(composer, name, queries, folder, self.known, show)
             records = [
                 await make_record(question, method, each, self.scoring)
                 for question, each in zip(self.questions, answered, strict=True)

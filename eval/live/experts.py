@@ -11,6 +11,7 @@ import numpy as np
 from composer.orchestrator import Composer
 from composer.outcomes import OutcomeTable, save_table
 from composer.profile import Progress, profile
+from eval.live.known import SaidAlone
 from eval.live.questions import Questions
 from eval.live.recorded import join
 from eval.live.scoring import Scoring, rescored
@@ -28,7 +29,7 @@ async def ask_experts(
     recorded: OutcomeTable | None,
     scoring: Scoring,
     on_progress: OnProgress,
-) -> OutcomeTable:
+) -> tuple[OutcomeTable, SaidAlone]:
     """Ask the experts all questions, each engine loaded once, and save the table in the folder.
 
     Called again it asks only what is missing or failed. Where an expert failed all is unknown.
@@ -43,7 +44,7 @@ async def ask_experts(
         on_progress: Called as it goes on.
 
     Returns:
-        Train rows, then test rows in the order of the questions.
+        Train rows, then test rows in the order of the questions; and what was said.
 
     Raises:
         ConfigError: See `composer.profile.profile` and `save_table`.
@@ -68,7 +69,7 @@ async def ask_experts(
         table = join(recorded, table)
     table = replace(table, name=questions.name)
     save_table(table, folder)
-    return table
+    return table, SaidAlone(composer.registry, found.told)
 
 
 def silent_experts(table: OutcomeTable) -> list[str]:

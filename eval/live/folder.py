@@ -42,6 +42,8 @@ class Options:
     """Tell compositions each question's category."""
     online: bool = False
     """Ask compositions one question after the other, as users do; else in bulk."""
+    ask_again: bool = False
+    """Have compositions ask anew, in bulk, what experts were asked alone."""
     self_moa: bool = True
     """Have the best single expert give as many samples as the compositions had."""
     seed: int = 0
@@ -72,6 +74,7 @@ def open_live(
         "options": {
             "known_category": options.known_category,
             "online": options.online,
+            "ask_again": options.ask_again,
             "seed": options.seed,
         },
     }
@@ -95,6 +98,7 @@ def _about(
         "--outcomes": "none" if recorded is None else fingerprint(recorded)[:SHORT],
         "--online": _yes_or_no(options.online),
         "--known-category": _yes_or_no(options.known_category),
+        "--ask-again": _yes_or_no(options.ask_again),
         "--seed": str(options.seed),
         "what is asked": digest(asked)[:SHORT],
         **{

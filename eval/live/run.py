@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from composer.bulk.window import nothing_known
 from composer.errors import ConfigError
 from composer.orchestrator import Composer
 from composer.suggest import unknown_name
@@ -97,7 +98,7 @@ async def run_live(
     timing = Timing(path, lambda: composer.pool.n_loads)
     with Scoring(path) as scoring:
         with timing.step("experts"):
-            table = await ask_experts(
+            table, said_alone = await ask_experts(
                 questions,
                 composer,
                 path / EXPERTS,
@@ -109,7 +110,14 @@ async def run_live(
         (part,) = make_parts(table)
         below = judge_experts(part)
         asking = Asking(
-            composer, questions.test, path / COMPOSITIONS, options, scoring, timing, on_progress
+            composer,
+            questions.test,
+            path / COMPOSITIONS,
+            options,
+            nothing_known if options.ask_again else said_alone,
+            scoring,
+            timing,
+            on_progress,
         )
         entries = [await asking.ask(each.name, each) for each in composed]
         not_run: dict[str, str] = {}

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from composer.bulk import BatchProgress, run_batch
 from composer.errors import ConfigError
-from composer.types import Message, Query, Sampling
+from composer.types import Completion, Message, Query, Request, Sample, Sampling
 from tests.composer.bulk.conftest import EXPERTS, ONE, PANEL, VOTE, Bulk, registry
 
 MAIN = registry({"main": PANEL})
+QUORUM = {**VOTE, "aggregator": {**VOTE["aggregator"], "quorum": "exact"}}
 
 
 async def test_every_query_is_answered_once(bulk: Bulk) -> None:
@@ -64,8 +67,7 @@ async def test_loads_do_not_depend_on_the_window(bulk: Bulk, window: int) -> Non
 
 
 async def test_experts_whose_votes_cannot_matter_are_not_asked(bulk: Bulk) -> None:
-    quorum = {**VOTE, "aggregator": {**VOTE["aggregator"], "quorum": "exact"}}
-    text = registry({"main": quorum}, experts={name: {"text": "yes"} for name in EXPERTS})
+    text = registry({"main": QUORUM}, experts={name: {"text": "yes"} for name in EXPERTS})
 
     report = await bulk.run(text, bulk.questions(30))
 
@@ -82,6 +84,43 @@ async def test_engines_that_are_busy_at_one_time_share_the_stages(bulk: Bulk) ->
     first, second, *_ = sorted(report.stages, key=lambda stage: stage.start_s)
     assert report.n_answered == 40
     assert second.start_s < first.end_s
+
+
+def said(request: Request) -> Completion:
+    """What a scripted expert says to a request."""
+    text = f"{request.expert}: {request.messages[-1].content}"
+    return Completion(request.id, request.expert, (Sample(text, "stop", 2),), 1, cost_usd=0.5)
+
+
+@pytest.mark.parametrize("composition", [ONE, PANEL, VOTE, QUORUM], ids=lambda c: str(len(str(c))))
+async def test_what_is_known_is_not_asked_and_changes_no_answer(
+    bulk: Bulk, composition: dict[str, Any]
+) -> None:
+    known = {"ann", "cas"}
+    begun = bulk.folder / "begun"
+    text = registry({"main": composition}, experts={n: {"log": str(begun)} for n in EXPERTS})
+
+    async def answers(**options: Any) -> list[tuple[str, str | None]]:
+        shutil.rmtree(bulk.folder / "run", ignore_errors=True)
+        begun.unlink(missing_ok=True)
+        await bulk.run(text, bulk.questions(20), **options)
+        return sorted((line["id"], line["answer"]) for line in bulk.results())
+
+    asked = await answers()
+    n_asked = len(begun.read_text("utf-8").split())
+    told = await answers(known=lambda r: said(r) if r.expert in known else None)
+
+    assert told == asked
+    assert len(begun.read_text("utf-8").split()) < n_asked
+
+
+async def test_nothing_is_loaded_where_all_is_known(bulk: Bulk) -> None:
+    report = await bulk.run(MAIN, bulk.questions(20), known=said)
+    again = await bulk.run(MAIN, bulk.questions(20))
+
+    assert (report.n_answered, report.loads) == (20, 0)
+    assert (again.n_answered, again.loads) == (20, 0)
+    assert all(line["cost_usd"] == 1.5 for line in bulk.results())
 
 
 async def test_a_failed_expert_is_replaced_by_the_next_of_the_ranking(bulk: Bulk) -> None:

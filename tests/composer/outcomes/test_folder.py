@@ -46,10 +46,16 @@ def test_a_folder_is_read_with_its_queries_and_models(folder: Path):
     assert table.experts == (RecordedExpert("ann", 7.5, 0.25, 0.5), RecordedExpert("bea"))
 
 
-def test_annotations_and_descriptions_are_read_where_there_are_any(
+def test_annotations_types_and_descriptions_are_read_where_there_are_any(
     folder: Path, append: Callable[..., None]
 ):
-    row = {"id": "ant", "prompt": "Six legs?", "split": "train", "annotation": {"skills": ["bugs"]}}
+    row = {
+        "id": "ant",
+        "prompt": "Six legs?",
+        "split": "train",
+        "annotation": {"skills": ["bugs"]},
+        "answer_type": "yes_no",
+    }
     append("queries.jsonl.gz", row)
     models = [{"name": "ann", "description": "Knows insects."}, {"name": "bea"}]
     (folder / "models.json").write_text(json.dumps(models), "utf-8")
@@ -59,6 +65,7 @@ def test_annotations_and_descriptions_are_read_where_there_are_any(
     assert [query.annotation for query in table.queries] == [None] * 3 + [
         Annotation({"skills": ["bugs"]})
     ]
+    assert [query.answer_type for query in table.queries] == [None] * 3 + ["yes_no"]
     assert [expert.description for expert in table.experts] == ["Knows insects.", ""]
 
 

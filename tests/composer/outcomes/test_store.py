@@ -53,6 +53,7 @@ QUERIES = st.builds(
     MAYBE_TEXTS,
     st.frozensets(TEXTS, max_size=2),
     st.none() | ANNOTATIONS,
+    st.sampled_from([None, "text", "number"]),
 )
 EXPERTS = st.builds(RecordedExpert, TEXTS, PRICES, PRICES, PRICES, st.booleans(), TEXTS)
 
@@ -184,7 +185,7 @@ def test_a_table_is_kept_as_json_and_parquet(saved: Path):
     starts = {file.read_bytes()[:4] for file in saved.glob("*.parquet")}
 
     assert starts == {b"PAR1"}
-    assert kept["schema_version"] == 2
+    assert kept["schema_version"] == 3
     assert kept["splits"] == {"train": 1, "test": 2}
     assert kept["cells"] == ["score", "cost_usd", "completion_tokens", "answers"]
     assert [expert["name"] for expert in kept["experts"]] == ["ann", "bea", "eve"]
@@ -339,7 +340,7 @@ def test_a_folder_without_a_saved_table_is_named(tmp_path: Path, folder: str):
         ("[]", "input should be an object; save the table again"),
         ('{"rows": []}', "'schema_version': field required; save the table again"),
         ('{"schema_version": 1}', "'name': field required; save the table again"),
-        ('{"schema_version": 3}', "has schema version 3, and this program reads 2; update it"),
+        ('{"schema_version": 4}', "has schema version 4, and this program reads 3; update it"),
     ],
 )
 def test_a_table_json_that_is_something_else_is_named(saved: Path, text: str, said: str):
@@ -375,12 +376,12 @@ def test_a_table_json_of_another_table_is_refused(saved: Path, keys: dict[str, A
     assert refusal(saved) == f"{file_of(saved, part)}: {said}"
 
 
-def test_a_table_of_the_first_schema_version_is_read_without_annotations(
+def test_a_table_of_the_first_schema_version_is_read_without_what_came_later(
     saved: Path, table: OutcomeTable
 ):
     columns = unpack(file_of(saved, "queries").read_bytes())
     flags = columns.pop("flags")
-    del columns["annotation"]
+    del columns["annotation"], columns["answer_type"]
     data = pack(texts=columns, lists={"flags": flags})
     digest = sha256(data).hexdigest()
     (saved / f"queries-{digest[:16]}.parquet").write_bytes(data)

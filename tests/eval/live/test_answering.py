@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from composer.bulk.window import nothing_known
 from composer.composed import Composed
 from composer.errors import ConfigError
 from composer.types import Query
@@ -27,7 +28,7 @@ def ignore(done: int) -> None: ...
 
 async def in_bulk(quiz: Quiz, name: str, **options: Any) -> list[Answered]:
     async with quiz.composer(**options) as composer:
-        return await answer_in_bulk(composer, name, QUERIES, quiz.folder / "bulk", ignore)
+        return await answer_in_bulk(composer, name, QUERIES, quiz.folder / "bulk", nothing_known, ignore)
 
 
 async def online(quiz: Quiz, name: str, **options: Any) -> list[Answered]:
@@ -238,7 +239,8 @@ async def test_self_moa_draws_all_samples_of_its_expert(quiz: Quiz) -> None:
         composed: Composed = self_moa(composer.registry, "ada", 3)
         own = with_compositions(composer, [composed])
         queries: list[Query] = QUERIES[: len(KINDS)]
-        found = await answer_in_bulk(own, composed.name, queries, quiz.folder / "moa", ignore)
+        folder = quiz.folder / "moa"
+        found = await answer_in_bulk(own, composed.name, queries, folder, nothing_known, ignore)
 
     assert composed.name == "self-moa-ada-3"
     assert {(each.samples, each.asked, each.chosen) for each in found} == {(3, ("ada",), ("ada",))}
@@ -248,7 +250,8 @@ async def test_progress_is_told_in_queries(quiz: Quiz, tmp_path: Path) -> None:
     bulk: list[int] = []
     single: list[int] = []
     async with quiz.composer() as composer:
-        await answer_in_bulk(composer, "routed", QUERIES, tmp_path / "a", bulk.append)
+        folder = tmp_path / "a"
+        await answer_in_bulk(composer, "routed", QUERIES, folder, nothing_known, bulk.append)
         await answer_online(composer, "routed", QUERIES, tmp_path / "b", single.append)
 
     assert bulk == sorted(bulk)
