@@ -12,8 +12,9 @@ from composer.types import EngineSpec
 KV_CACHE_BYTES_DEFAULT = 1 << 29
 """KV space where engine_args says nothing of it, on the CPU: 512 MiB."""
 BLOCK_TOKENS = 32
-"""Of the KV space on a CPU. What prompts have in common is computed once for each whole block of
-it, and with vLLM's own 128 the common part of short prompts fills none; it takes multiples of 32."""
+"""Tokens of a block of KV space on a CPU, where vLLM takes multiples of it. What prompts begin with
+alike is computed once for each whole block: vLLM's own 128 are more than short prompts have."""
+
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM takes for `max_lora_rank`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from eval.bench.adapters import bench_adapters
+from eval.bench.blocks import bench_blocks
 from eval.bench.bulk import bench_bulk
 from eval.bench.driver import bench_driver
 from eval.bench.latency import bench_latency
@@ -20,6 +21,7 @@ from eval.bench.variants import bench_variants
 
 BENCHES: Mapping[str, Callable[[], BenchResult]] = {
     "adapters": bench_adapters,
+    "blocks": bench_blocks,
     "bulk": bench_bulk,
     "driver": bench_driver,
     "latency": bench_latency,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from composer.backends.vllm_memory import vllm_engine_args
 from composer.experts import Expert, PoolSettings, Registry
 from composer.pool.pool import Pool
 from composer.tokenizer import ChatTokenizer
-from composer.types import Completion, Message, Request, Sampling
-from eval.bench.models import ENGINE_ARGS, SMOL, BareEngine
+from composer.types import Message, Request, Sampling
+from eval.bench.models import ENGINE_ARGS, SMOL, BareEngine, token_rate
 from eval.bench.result import BenchResult, load_average, median, note
 from eval.starter.items import make_items
 from eval.starter.skills import SKILLS
@@ -44,8 +43,8 @@ async def _measure() -> BenchResult:
             prompts = [tokenizer.encode(request.messages) for request in asked]
             folders = [spec.adapters[request.expert] for request in asked]
             rates = {
-                "adapters": await _rate(pool, asked),
-                "base": await _rate(pool, [_of_base(request) for request in asked]),
+                "adapters": await token_rate(pool, asked),
+                "base": await token_rate(pool, [_of_base(request) for request in asked]),
             }
             tokens, seconds = await asyncio.to_thread(bare.generate, prompts, TOKENS, folders)
             rates["vllm"] = (sum(map(len, prompts)) + tokens) / seconds
@@ -99,13 +98,3 @@ def _requests(round_number: int) -> list[Request]:
 
 def _of_base(request: Request) -> Request:
     return Request(f"{BASE}/{request.id}", BASE, request.messages, request.sampling)
-
-
-async def _rate(pool: Pool, requests: list[Request]) -> float:
-    """Tokens a second, those of the prompts included, of requests that are submitted together."""
-    started_s = time.perf_counter()
-    tokens = 0
-    async for _, outcome in pool.run(requests):
-        assert isinstance(outcome, Completion), outcome
-        tokens += outcome.prompt_tokens + outcome.completion_tokens
-    return tokens / (time.perf_counter() - started_s)

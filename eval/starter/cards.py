@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import composer.starter
+import eval.starter
 from composer.errors import ComposerError, ConfigError
 from composer.outcomes import OutcomeTable, load_table
 from eval.report.chart_reliability import wilson_interval
@@ -21,7 +22,8 @@ from eval.starter.skills import SKILLS
 from eval.starter.train import ABOUT, ALL
 
 BASE = "smol"
-FOLDER = Path(composer.starter.__file__).parent
+FOLDERS = [Path(package.__file__ or "").parent for package in (composer.starter, eval.starter)]
+"""Where adapters are: those of the pool, and the one that is outside of it."""
 CARD = """\
 ---
 base_model: HuggingFaceTB/SmolLM2-135M-Instruct
@@ -110,7 +112,7 @@ def cards(
 
 
 def _write(table: OutcomeTable) -> None:
-    folders: Sequence[Path] = [FOLDER / name for name in table.names]
+    folders: Sequence[Path] = [folder / name for folder in FOLDERS for name in table.names]
     trained = [folder for folder in folders if (folder / ABOUT).is_file()]
     if not trained:
         raise ConfigError(f"{table.name}: asked no adapter of the starter; name another run")

@@ -28,7 +28,9 @@ def ignore(done: int) -> None: ...
 
 async def in_bulk(quiz: Quiz, name: str, **options: Any) -> list[Answered]:
     async with quiz.composer(**options) as composer:
-        return await answer_in_bulk(composer, name, QUERIES, quiz.folder / "bulk", nothing_known, ignore)
+        return await answer_in_bulk(
+            composer, name, QUERIES, quiz.folder / "bulk", nothing_known, ignore
+        )
 
 
 async def online(quiz: Quiz, name: str, **options: Any) -> list[Answered]:

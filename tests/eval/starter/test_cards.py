@@ -52,7 +52,7 @@ def test_the_card_of_all_in_one_has_a_line_for_each_skill() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where adapters are, one of them trained."""
-    monkeypatch.setattr(cards, "FOLDER", tmp_path / "starter")
+    monkeypatch.setattr(cards, "FOLDERS", [tmp_path / "starter", tmp_path / "outside"])
     (tmp_path / "starter" / "units").mkdir(parents=True)
     (tmp_path / "starter" / "units" / "training.json").write_text(json.dumps(ABOUT), "utf-8")
     return tmp_path
