@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -99,6 +100,45 @@ class AppendedFile:
         while b"\n" not in data:
             data += os.pread(self._file, READ_BYTES, begin + len(data))
         return data[: data.index(b"\n")]
+
+
+class TakenUp(ABC):
+    """What the lines of such a file say, read when it is opened; `with` it, alone."""
+
+    def __init__(self, path: Path) -> None:
+        """Store the file; nothing is read or written before `with`."""
+        self._lines = AppendedFile(path)
+
+    def __enter__(self) -> Self:
+        """Take up what is there.
+
+        Raises:
+            ConfigError: The file cannot be written, another run is writing it, or it is broken or
+                of something else.
+        """
+        self._lines.__enter__()
+        try:
+            self._take_up()
+        except BaseException:
+            self._lines.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lines.__exit__(kind, error, trace)
+
+    @abstractmethod
+    def _take_up(self) -> None:
+        """Read `_lines`, which is open.
+
+        Raises:
+            ConfigError: See `__enter__`.
+        """
 
 
 def write_whole(path: Path, text: str) -> None:

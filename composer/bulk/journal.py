@@ -14,12 +14,11 @@ import json
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pydantic import TypeAdapter
 
-from composer.appending import AppendedFile
+from composer.appending import TakenUp
 from composer.errors import ConfigError
 from composer.types import Completion, Failure, Outcome
 
@@ -27,7 +26,7 @@ SCHEMA_VERSION = 1
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Completion | Failure)
 
 
-class Journal:
+class Journal(TakenUp):
     """The outcomes of one batch; `with` it, alone: the file is locked while it is open."""
 
     def __init__(self, path: Path, n_rows: int, about: Mapping[str, str]) -> None:
@@ -38,6 +37,7 @@ class Journal:
             n_rows: Queries of the batch.
             about: What must be the same when the batch goes on, by names for messages.
         """
+        super().__init__(path)
         self.path = path
         self.results_end = 0
         """Where the results end that are known to be whole."""
@@ -47,30 +47,6 @@ class Journal:
         self._about = dict(about)
         self._last = array("q", [-1]) * n_rows
         self._done = bytearray(n_rows)
-        self._file = AppendedFile(path)
-
-    def __enter__(self) -> Self:
-        """Take up what is there.
-
-        Raises:
-            ConfigError: It cannot be written, another run is writing it, or it is of another
-                batch, newer than this program or broken.
-        """
-        self._file.__enter__()
-        try:
-            self._take_up()
-        except BaseException:
-            self._file.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.__exit__(kind, error, trace)
 
     def is_done(self, row: int) -> bool:
         """Whether the row's result is written."""
@@ -81,7 +57,7 @@ class Journal:
         found: list[Outcome] = []
         at = self._last[row]
         while at >= 0:
-            line = json.loads(self._file.line(at))
+            line = json.loads(self._lines.line(at))
             found.append(_OUTCOME.validate_python(line["outcome"]))
             at = line["before"]
         return found[::-1]
@@ -111,14 +87,14 @@ class Journal:
         self.results_end = results_end
 
     def _take_up(self) -> None:
-        for number, (begin, line) in enumerate(self._file.take_up(), start=1):
+        for number, (begin, line) in enumerate(self._lines.take_up(), start=1):
             try:
                 self._take_in(number, begin, json.loads(line))
             except (KeyError, TypeError, ValueError, IndexError) as exc:
                 raise ConfigError(
                     f"{self.path}:{number}: is no line of a journal; name another folder"
                 ) from exc
-        if self._file.end == 0:
+        if self._lines.end == 0:
             self._write({"schema_version": SCHEMA_VERSION, "batch": self._about})
 
     def _take_in(self, number: int, begin: int, line: dict[str, Any]) -> None:
@@ -145,4 +121,4 @@ class Journal:
 
     def _write(self, line: Mapping[str, Any]) -> int:
         """Append a line; where it begins."""
-        return self._file.append(json.dumps(line).encode())
+        return self._lines.append(json.dumps(line).encode())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from composer.appending import AppendedFile
+from composer.appending import TakenUp
 from composer.bulk.lines import BatchLine
 from composer.errors import ComposerError, ConfigError
 from composer.types import Answer
@@ -15,7 +14,7 @@ from composer.types import Answer
 FILE = "results.jsonl"
 
 
-class Results:
+class Results(TakenUp):
     """The file of results; `with` it."""
 
     def __init__(self, path: Path, end: int) -> None:
@@ -25,34 +24,19 @@ class Results:
             path: Its file; made where there is none.
             end: Bytes of it that are known to be whole; what follows is dropped.
         """
+        super().__init__(path)
         self._path = path
         self._end = end
-        self._file = AppendedFile(path)
 
-    def __enter__(self) -> Self:
-        """Take up what is there.
-
-        Raises:
-            ConfigError: It cannot be written, or results that were written are gone.
-        """
-        self._file.__enter__()
-        missing = self._end - self._file.end
+    def _take_up(self) -> None:
+        """See `TakenUp`. Refused: results that were written are gone."""
+        missing = self._end - self._lines.end
         if missing > 0:
-            self._file.__exit__(None, None, None)
             raise ConfigError(
                 f"{self._path}: {missing} bytes of results are gone; restore the file, or name "
                 "another folder"
             )
-        self._file.cut(self._end)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.__exit__(kind, error, trace)
+        self._lines.cut(self._end)
 
     def add(self, line: BatchLine, composition: str, found: Answer | ComposerError) -> int:
         """Write a query's result; where the file ends then.
@@ -62,8 +46,8 @@ class Results:
         """
         form = _openai_form if line.is_openai else _plain_form
         told = form(line.query.id, composition, found)
-        self._file.append(json.dumps(told, ensure_ascii=False).encode())
-        return self._file.end
+        self._lines.append(json.dumps(told, ensure_ascii=False).encode())
+        return self._lines.end
 
 
 def _plain_form(query_id: str, composition: str, found: Answer | ComposerError) -> dict[str, Any]:

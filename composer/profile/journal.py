@@ -13,12 +13,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pydantic import TypeAdapter
 
-from composer.appending import AppendedFile
+from composer.appending import TakenUp
 from composer.errors import ConfigError
 from composer.fingerprint import digest
 from composer.profile.cases import Case
@@ -29,7 +28,7 @@ SCHEMA_VERSION = 1
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Completion | Failure)
 
 
-class Journal:
+class Journal(TakenUp):
     """A profile's outcomes, kept in a folder; `with` it, alone: it is locked while it is open."""
 
     def __init__(self, folder: Path, cases: Sequence[Case], settings: Mapping[str, str]) -> None:
@@ -40,35 +39,12 @@ class Journal:
             cases: All cases.
             settings: What the settings of each expert that may be asked come to.
         """
+        super().__init__(folder / FILE)
         self._file = folder / FILE
         self._cases = digest([_asked(case) for case in cases])
         self._settings = settings
         self._admitted: dict[str, str] = {}
         self._known: dict[RequestId, tuple[str, Outcome]] = {}
-        self._lines = AppendedFile(self._file)
-
-    def __enter__(self) -> Self:
-        """Take up what is there.
-
-        Raises:
-            ConfigError: The folder cannot be written, another run is writing there, or what is
-                there is of other cases, newer than this program or broken.
-        """
-        self._lines.__enter__()
-        try:
-            self._take_up()
-        except BaseException:
-            self._lines.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lines.__exit__(kind, error, trace)
 
     def admit(self, expert: str) -> None:
         """Note that an expert is asked with its settings.

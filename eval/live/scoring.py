@@ -7,10 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from composer.appending import AppendedFile
+from composer.appending import TakenUp
 from composer.errors import ConfigError
 from composer.fingerprint import digest
 from composer.outcomes import OutcomeTable
@@ -21,7 +19,7 @@ from eval.tasks.task import typed_score
 FILE = "scores.jsonl"
 
 
-class Scoring:
+class Scoring(TakenUp):
     """Scores answers; `with` it, alone: its file is locked while it is open.
 
     A task's own scorer may take long, as code does that is run. What it said of a text is a line of
@@ -30,31 +28,8 @@ class Scoring:
 
     def __init__(self, folder: Path) -> None:
         """Store the folder of the run; nothing is read or written before `with`."""
-        self._lines = AppendedFile(folder / FILE)
+        super().__init__(folder / FILE)
         self._known: dict[str, float] = {}
-
-    def __enter__(self) -> Self:
-        """Take up what is there.
-
-        Raises:
-            ConfigError: The file cannot be written, another run is writing it, or it is broken.
-        """
-        self._lines.__enter__()
-        try:
-            for number, (_, line) in enumerate(self._lines.take_up(), start=1):
-                self._take_in(number, line)
-        except BaseException:
-            self._lines.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lines.__exit__(kind, error, trace)
 
     async def score(self, question: Question, sample: Sample) -> float:
         """How good an answer is, in [0, 1]."""
@@ -67,6 +42,10 @@ class Scoring:
             line = {"id": case.id, "key": key, "score": self._known[key]}
             self._lines.append(json.dumps(line).encode())
         return self._known[key]
+
+    def _take_up(self) -> None:
+        for number, (_, line) in enumerate(self._lines.take_up(), start=1):
+            self._take_in(number, line)
 
     def _take_in(self, number: int, line: bytes) -> None:
         try:
