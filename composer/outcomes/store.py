@@ -46,11 +46,11 @@ QUERY_COLUMNS = {
     "split": 1,
     "category": 1,
     "reference": 1,
-    "flags": 1,
     "annotation": 2,
     "answer_type": 3,
+    "flags": 1,
 }
-"""What there is of a query, and since which version of the schema."""
+"""What there is of a query, in the order of the columns, and since which version."""
 
 Part = Literal["queries", "cells", "answers", "texts"]
 CellColumn = Literal[
@@ -226,7 +226,7 @@ def _queries(columns: dict[str, Array]) -> tuple[RecordedQuery, ...]:
             _annotation(annotation),
             answer_type,
         )
-        for query_id, prompt, split, category, reference, flags, annotation, answer_type in rows
+        for query_id, prompt, split, category, reference, annotation, answer_type, flags in rows
     )
 
 
