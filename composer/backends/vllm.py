@@ -37,6 +37,7 @@ from composer.backends.vllm_memory import vllm_engine_args
 from composer.backends.vllm_mixtures import Added, Mixtures, Moved
 from composer.backends.vllm_outputs import Run, one_line, refused, too_long
 from composer.backends.vllm_sampling import sampling_params
+from composer.backends.vllm_seeds import spare_seeds
 from composer.errors import ConfigError, ExpertUnavailable
 from composer.tokenizer import ChatTokenizer
 from composer.types import EngineSpec, Failure, Request, RequestId
@@ -116,6 +117,8 @@ class _Engine:
             ) from None
         self._tokenizer = ChatTokenizer.load(Path(spec.model_path), spec.chat_template)
         self._engine: LLMEngine | None = LLMEngine.from_engine_args(args)
+        if device == "cpu":
+            spare_seeds(self._core.model_executor.driver_worker.worker.model_runner)
         self._max_model_len = int(self._engine.model_config.max_model_len)
         self._adapters = {
             expert: LoRARequest(expert, number, folder)
@@ -205,9 +208,13 @@ class _Engine:
         return self._engine
 
     @property
+    def _core(self) -> Any:
+        """The engine core in this process, which is public to itself alone."""
+        return cast("Any", self._up.engine_core).engine_core
+
+    @property
     def _scheduler(self) -> Any:
-        """Of the engine core in this process; what it schedules is public to itself alone."""
-        return cast("Any", self._up.engine_core).engine_core.scheduler
+        return self._core.scheduler
 
     def _enter(self, run: Run) -> Failure | None:
         """Hand a run's rows to the engine."""
