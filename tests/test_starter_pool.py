@@ -55,6 +55,8 @@ pytestmark = [
 ]
 
 SHORT = Sampling(temperature=0.0, max_tokens=12)
+STEP_TOKENS = 64
+"""That one engine reads in a step: a longer prompt is read in parts."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,12 @@ def small_registry(
 ) -> Registry:
     """One model on two engines, which may be busy at once: with adapters, and for long answers."""
     base = starter.experts["smol"].model_copy(update={"sampling": SamplingDefaults(max_tokens=32)})
-    brief = {"max_model_len": 512, "kv_cache_memory_bytes": 1 << 27}
+    brief = {
+        "max_model_len": 512,
+        "kv_cache_memory_bytes": 1 << 27,
+        "max_num_seqs": 8,
+        "max_num_batched_tokens": STEP_TOKENS,
+    }
     talks = {"engine_args": brief, "sampling": SamplingDefaults(max_tokens=400)}
     experts = {"smol": base, "talker": base.model_copy(update={"name": "talker", **talks})}
     folder = tmp_path_factory.mktemp("loud")
@@ -326,6 +333,16 @@ async def test_lora_experts_share_the_engine_of_their_base(small_pool: Pool) -> 
     assert experts in [runner.experts for runner in small_pool.runners()]
     # The base beside its adapters speaks as it does alone; bfloat16 may differ after a few tokens.
     assert texts["smol"].split()[:3] == alone.text.split()[:3]
+
+
+async def test_an_engine_that_reads_a_prompt_in_parts_draws_by_seeds(small_pool: Pool) -> None:
+    words = " ".join(f"number {number}" for number in range(60))
+    seeded = Sampling(temperature=0.8, max_tokens=8, n=2, seed=5)
+
+    completion = await done(small_pool, Request("parts", "talker", user(words), seeded))
+
+    assert completion.prompt_tokens > 2 * STEP_TOKENS
+    assert len(completion.samples) == 2
 
 
 async def test_a_proposer_whose_process_is_killed_does_not_take_the_answer_with_it(
