@@ -24,7 +24,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -189,13 +189,9 @@ def _pack(table: OutcomeTable) -> dict[Part, bytes]:
     parts: dict[Part, bytes] = {
         "queries": pack(
             texts={
-                "id": [query.id for query in queries],
-                "prompt": [query.prompt for query in queries],
-                "split": [query.split for query in queries],
-                "category": [query.category for query in queries],
-                "reference": [query.reference for query in queries],
-                "annotation": [_annotation_json(query.annotation) for query in queries],
-                "answer_type": [query.answer_type for query in queries],
+                name: [_text(query, name) for query in queries]
+                for name in QUERY_COLUMNS
+                if name != "flags"
             },
             lists={"flags": [sorted(query.flags) for query in queries]},
         ),
@@ -215,27 +211,22 @@ def _query_columns(schema_version: int) -> tuple[str, ...]:
 def _queries(columns: dict[str, Array]) -> tuple[RecordedQuery, ...]:
     unknown = [None] * len(columns["id"])
     rows = zip(*(columns.get(name, unknown) for name in QUERY_COLUMNS), strict=True)
-    return tuple(
-        RecordedQuery(
-            query_id,
-            prompt,
-            split,
-            category,
-            reference,
-            frozenset(flags),
-            _annotation(annotation),
-            answer_type,
-        )
-        for query_id, prompt, split, category, reference, annotation, answer_type, flags in rows
-    )
+    return tuple(_query(dict(zip(QUERY_COLUMNS, row, strict=True))) for row in rows)
 
 
-def _annotation_json(annotation: Annotation | None) -> str | None:
+def _query(values: dict[str, Any]) -> RecordedQuery:
+    said = values["annotation"]
+    values["flags"] = frozenset(values["flags"])
+    values["annotation"] = None if said is None else Annotation(json.loads(said))
+    return RecordedQuery(**values)
+
+
+def _text(query: RecordedQuery, name: str) -> str | None:
+    """A column's text of a query: of its annotation JSON."""
+    if name != "annotation":
+        return getattr(query, name)
+    annotation = query.annotation
     return None if annotation is None else json.dumps(annotation.values, ensure_ascii=False)
-
-
-def _annotation(text: str | None) -> Annotation | None:
-    return None if text is None else Annotation(json.loads(text))
 
 
 def _read_manifest(file: Path) -> _Manifest:

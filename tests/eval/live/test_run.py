@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ async def test_compositions_stand_on_the_ladder_between_experts_and_the_oracle(q
 async def test_each_expert_is_asked_each_question_once_and_compositions_only_test_ones(
     quiz: Quiz,
 ) -> None:
-    await quiz.run("routed")
+    await quiz.run("routed", ask_again=True)
 
     asked = quiz.asked()
     alone = [i for i in asked if i.startswith("answers/")]
@@ -252,15 +254,18 @@ async def test_a_run_that_was_ended_goes_on_and_asks_nothing_twice_that_was_answ
             ending.append(now)
             running.cancel()
 
-    running = asyncio.create_task(quiz.run("routed", "vote", experts=slow, on_progress=end))
+    def run(**options: Any) -> Coroutine[Any, Any, LiveRun]:
+        return quiz.run("routed", "vote", experts=slow, ask_again=True, **options)
+
+    running = asyncio.create_task(run(on_progress=end))
     with pytest.raises(asyncio.CancelledError):
         await running
     n_known, n_begun = n_answered(quiz.run_dir), len(quiz.asked())
 
-    found = await quiz.run("routed", "vote", experts=slow)
+    found = await run()
 
     n_asked = len(quiz.asked())
-    whole = await quiz.run("routed", "vote", experts=slow, run_dir=quiz.folder / "whole")
+    whole = await run(run_dir=quiz.folder / "whole")
     assert 0 < n_known <= n_begun
     assert n_asked == len(quiz.asked()) - n_asked + (n_begun - n_known)
     assert [row.to_json() for row in found.rows] == [row.to_json() for row in whole.rows]
@@ -286,10 +291,10 @@ async def test_a_run_that_is_done_asks_nothing_and_finds_the_same(quiz: Quiz) ->
 
 
 async def test_a_further_composition_is_asked_alone(quiz: Quiz) -> None:
-    await quiz.run("routed")
+    await quiz.run("routed", ask_again=True)
     asked = len(quiz.asked())
 
-    found = await quiz.run("routed", "ada-alone")
+    found = await quiz.run("routed", "ada-alone", ask_again=True)
 
     assert len(quiz.asked()) - asked == N
     assert {"routed", "ada-alone"} <= rows_of(found).keys()
@@ -349,7 +354,8 @@ async def test_recorded_outcomes_take_the_place_of_train_questions(quiz: Quiz) -
     later = Task("later", (make_case("sum", 70, "train"), *test))
     asked = len(quiz.asked())
 
-    found = await quiz.run("routed", tasks=[later], outcomes=quiz.folder / "before" / "experts")
+    before = quiz.folder / "before" / "experts"
+    found = await quiz.run("routed", tasks=[later], outcomes=before, ask_again=True)
 
     assert len(quiz.asked()) - asked == 3 * 6 + 6
     assert rows_of(found)["best-single"].settings["expert"] == "ada"
