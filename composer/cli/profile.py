@@ -47,7 +47,7 @@ def profile(
     in_flight: Annotated[
         int | None,
         typer.Option(
-            "--in-flight", min=1, help="Requests of an engine at one time; a GPU takes more."
+            "--in-flight", min=1, help="Requests of an engine at one time. Left out: 256."
         ),
     ] = None,
     output: Output = "text",
