@@ -5,8 +5,6 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 ROOT := $(shell test "$$(id -u)" = 0 && echo yes)
 
-ROUTED := random,best-single,category-expert,skill,category,retrieval,neighbours,stacked,vote-majority,oracle
-
 .PHONY: setup demo live test check wheel clean
 
 setup: $(READY)
@@ -31,6 +29,8 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(PYTHON) -m eval demo
 
+ROUTED := random,best-single,category-expert,skill,category,retrieval,neighbours,stacked,vote-majority,oracle
+
 # What docs/results.md tells: every expert and composition on the starter's tasks, and the report.
 live: setup
 	$(PYTHON) -m eval run --task starter -c auto -c panel -c vote \
@@ -38,6 +38,8 @@ live: setup
 	$(PYTHON) -m eval run --task starter --experts eval/starter/all.yaml --out runs/all
 	$(PYTHON) -m eval replay runs/starter/experts --out runs/replay --methods $(ROUTED)
 	$(PYTHON) -m eval matrix runs/starter runs/all --out runs/starter.svg
+	$(PYTHON) -m eval attribution runs/starter
+	$(PYTHON) -m eval compare runs/starter:auto "runs/all:fixed[expert=all]"
 	$(PYTHON) -m eval report runs/starter --out runs/starter.html
 
 # One test opens a report in a browser. Two workers, because one of them waits for engines that have

@@ -6,14 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from composer.experts import Registry
-from composer.types import (
-    DEFAULT_SAMPLING,
-    Completion,
-    Message,
-    Outcome,
-    Request,
-    Sampling,
-)
+from composer.types import DEFAULT_SAMPLING, Completion, Message, Outcome, Request, Sampling
 
 Key = tuple[str, tuple[Message, ...], Sampling]
 
