@@ -136,9 +136,10 @@ def run_command(
     _warn(found)
     if found.silent:
         names = ", ".join(map(repr, found.silent))
+        why = next(iter(found.silent.values()))
         raise ConfigError(
-            f"nothing was answered by {names}; mend that and run the same command again, or leave "
-            "it out with --only in another folder"
+            f"nothing was answered by {names} ({why}); mend that and run the same command again, "
+            "or leave it out with --only in another folder"
         )
 
 

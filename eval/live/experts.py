@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,16 @@ OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What came of asking every expert."""
+
+    table: OutcomeTable
+    said: SaidAlone
+    failed: Mapping[str, str]
+    """Why the first request failed, by expert, where one did."""
+
+
 async def ask_experts(
     questions: Questions,
     composer: Composer,
@@ -29,7 +39,7 @@ async def ask_experts(
     recorded: OutcomeTable | None,
     scoring: Scoring,
     on_progress: OnProgress,
-) -> tuple[OutcomeTable, SaidAlone]:
+) -> Alone:
     """Ask the experts all questions, each engine loaded once, and save the table in the folder.
 
     Called again it asks only what is missing or failed. Where an expert failed all is unknown.
@@ -44,7 +54,7 @@ async def ask_experts(
         on_progress: Called as it goes on.
 
     Returns:
-        Train rows, then test rows in the order of the questions; and what was said.
+        Train rows, then test rows in the order of the questions; what was said; and what failed.
 
     Raises:
         ConfigError: See `composer.profile.profile` and `save_table`.
@@ -69,7 +79,8 @@ async def ask_experts(
         table = join(recorded, table)
     table = replace(table, name=questions.name)
     save_table(table, folder)
-    return table, SaidAlone(composer.registry, found.told)
+    failed = {failure.expert: failure.message for failure in reversed(found.failures)}
+    return Alone(table, SaidAlone(composer.registry, found.told), failed)
 
 
 def silent_experts(table: OutcomeTable) -> list[str]:

@@ -45,8 +45,8 @@ class LiveRun:
     """What rows.json holds."""
     unanswered: Mapping[str, Sequence[Record]]
     """Records of queries without an answer, by method, where there are any."""
-    silent: tuple[str, ...]
-    """Experts that answered no question alone."""
+    silent: Mapping[str, str]
+    """Why they did not, by expert, of those that answered no question alone."""
 
 
 async def run_live(
@@ -98,7 +98,7 @@ async def run_live(
     timing = Timing(path, lambda: composer.pool.n_loads)
     with Scoring(path) as scoring:
         with timing.step("experts"):
-            table, said_alone = await ask_experts(
+            alone = await ask_experts(
                 questions,
                 composer,
                 path / EXPERTS,
@@ -107,14 +107,14 @@ async def run_live(
                 scoring=scoring,
                 on_progress=on_progress,
             )
-        (part,) = make_parts(table)
+        (part,) = make_parts(alone.table)
         below = judge_experts(part)
         asking = Asking(
             composer,
             questions.test,
             path / COMPOSITIONS,
             options,
-            nothing_known if options.ask_again else said_alone,
+            nothing_known if options.ask_again else alone.said,
             scoring,
             timing,
             on_progress,
@@ -130,7 +130,7 @@ async def run_live(
             else:
                 entries.append(await asking.ask(SELF_MOA, composition, {"expert": expert}))
     with timing.step("figures"):
-        return _keep(folder, part, below, entries, not_run, options)
+        return _keep(folder, part, below, entries, not_run, options, alone.failed)
 
 
 def _keep(
@@ -140,6 +140,7 @@ def _keep(
     entries: Sequence[Entry],
     not_run: Mapping[str, str],
     options: Options,
+    failed: Mapping[str, str],
 ) -> LiveRun:
     """Write what all that was said comes to."""
     judged = judge_ladder(part, below, entries)
@@ -161,7 +162,7 @@ def _keep(
         tuple(attributions),
         as_json,
         {entry.method: entry.unanswered for entry in entries if entry.unanswered},
-        tuple(silent_experts(part.judged)),
+        {name: failed.get(name, "") for name in silent_experts(part.judged)},
     )
 
 
