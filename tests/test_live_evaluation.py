@@ -61,7 +61,7 @@ async def test_specialists_that_are_routed_to_beat_every_single_expert_and_none_
     accuracy = {row.method: row.accuracy for row in run.rows}
     assert accuracy["auto"] >= accuracy["best-single"] + 0.2
     assert accuracy["oracle"] >= accuracy["auto"]
-    assert run.silent == ()
+    assert not run.silent
     assert not run.unanswered
     answers = [json.loads(line) for line in said if '"outcome"' in line]
     assert len(answers) == QUESTIONS * len(starter.experts)
