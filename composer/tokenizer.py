@@ -90,6 +90,18 @@ class ChatTokenizer:
         ids = self.encode_text(self.render(messages))
         return ids if ids[: len(self._prefix)] == self._prefix else self._prefix + ids
 
+    def encode_places(self, messages: Sequence[Message]) -> tuple[str, list[int], list[int]]:
+        """The prompt's text, its token ids as `encode` has them, and where in it each one ends.
+
+        Raises:
+            ConfigError: See `render`.
+        """
+        text = self.render(messages)
+        ids, ends = self.encode_text_places(text)
+        if ids[: len(self._prefix)] == self._prefix:
+            return text, ids, ends
+        return text, self._prefix + ids, [0] * len(self._prefix) + ends
+
     def count(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt.
 
@@ -101,6 +113,19 @@ class ChatTokenizer:
     def encode_text(self, text: str) -> list[int]:
         """The text's token ids, with nothing added."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_text_places(self, text: str) -> tuple[list[int], list[int]]:
+        """The text's token ids, with nothing added, and the character at which each one ends."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, [end for _, end in encoding.offsets]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special ones left out."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def token_text(self, token: int) -> str:
+        """One token's text by itself, special ones included."""
+        return self._tokenizer.decode([token], skip_special_tokens=False)
 
 
 def context_length(path: Path) -> int | None:

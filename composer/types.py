@@ -345,6 +345,21 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """One expert of a latent group."""
+
+    expert: str
+    source: str
+    """Its model as experts.yaml names it; of a LoRA expert that of its base."""
+    model_path: str | None = None
+    """The model's folder on disk, once the source is resolved."""
+    adapter: str | None = None
+    """Its LoRA adapter as experts.yaml names it; a folder on disk, once resolved."""
+    chat_template: str | None = None
+    """Jinja2 text; None: the model's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSpec:
     """One engine to be loaded by a backend: the pool's unit of residency.
 
@@ -366,6 +381,8 @@ class EngineSpec:
     """The backend's own arguments, passed through."""
     adapters: Mapping[str, str] = field(default_factory=dict[str, str])
     """Expert name -> folder of its LoRA adapter."""
+    members: tuple[Member, ...] = ()
+    """The experts that a latent group consists of; `source` is then what was trained for them."""
     chat_template: str | None = None
     """Jinja2 text; None: the model's own."""
     trust_remote_code: bool = False

@@ -1,0 +1,92 @@
+"""The families of models that states are read from and added to, by their decoder layers."""
+
+# torch is typed in part.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from composer.errors import ConfigError
+
+FAMILIES = {
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen",
+    "qwen3": "Qwen",
+    "gemma": "Gemma",
+    "gemma2": "Gemma",
+    "gemma3_text": "Gemma",
+}
+"""Transformers' name of an architecture -> its family. All keep their decoder layers in one list,
+and each layer takes and returns the residual stream [batch, tokens, width]."""
+
+OnState = Callable[[int, torch.Tensor], torch.Tensor | None]
+"""Is given which layer of those asked for, from 0, and its output; what it returns replaces that
+output, unless it is None."""
+
+
+def check_family(expert: str, model_type: str) -> None:
+    """Refuse a model whose layers are not known.
+
+    Raises:
+        ConfigError: It is of another family.
+    """
+    if model_type not in FAMILIES:
+        names = ", ".join(f"{family} ({name})" for name, family in FAMILIES.items())
+        raise ConfigError(
+            f"expert {expert!r}: a mixture of thoughts cannot read a model of type "
+            f"{model_type!r}; it reads {names}"
+        )
+
+
+def level_layers(depth: int, levels: int) -> tuple[int, ...]:
+    """After which of `depth` layers, from 0, each of the levels lies: that of q at q / levels.
+
+    Raises:
+        ConfigError: There are more levels than layers.
+    """
+    if levels > depth:
+        raise ConfigError(f"{levels} levels are more than a model of {depth} layers has; set fewer")
+    return tuple(round(q * depth / levels) - 1 for q in range(1, levels + 1))
+
+
+def decoder_layers(network: Any) -> Sequence[Any]:
+    """The decoder layers of a causal language model, from the first."""
+    return network.model.layers
+
+
+@contextmanager
+def hooked(network: Any, layers: Sequence[int], on_state: OnState) -> Iterator[None]:
+    """Have a function see, and perhaps replace, what some layers give to the next.
+
+    Args:
+        network: A causal language model of transformers, of a family in `FAMILIES`.
+        layers: Numbers of layers, from 0, in order.
+        on_state: Called with the place in `layers` and the output, [batch, tokens, width].
+    """
+    found = decoder_layers(network)
+    handles = [
+        found[layer].register_forward_hook(_hook(place, on_state))
+        for place, layer in enumerate(layers)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(place: int, on_state: OnState) -> Callable[..., Any]:
+    def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+        # Before version 5 of transformers a layer returned a tuple, its state first.
+        if isinstance(output, tuple):
+            changed = on_state(place, output[0])
+            return None if changed is None else (changed, *output[1:])
+        return on_state(place, output)
+
+    return hook
