@@ -46,8 +46,13 @@ class Group:
         """Have a peer read prompts, and think ahead where the settings say so."""
         thinker, n_thought = self.thinkers[expert], self.settings.think_tokens
         cut = [prompt.within(thinker.context - n_thought) for prompt in prompts]
-        readings = thinker.think(cut, n_thought)
-        return Heard(expert, readings, thinker.states(readings, self.settings.levels))
+        return self.hear(expert, thinker.think(cut, n_thought))
+
+    def hear(self, expert: int, readings: Sequence[Reading]) -> Heard:
+        """Have a peer read texts, each cut to its context."""
+        thinker = self.thinkers[expert]
+        cut = [reading.within(thinker.context) for reading in readings]
+        return Heard(expert, cut, thinker.states(cut, self.settings.levels))
 
     def memories(self, heard: Sequence[Heard], device: torch.device) -> list[Memory]:
         """What the primary attends to at each level: all peers' keys and values, side by side.
