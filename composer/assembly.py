@@ -108,7 +108,7 @@ def _compose(name: str, composition: Composition, registry: Registry, encoder: E
             folder=registry.path.parent,
         )
         what = f"the {aggregator.name} aggregator"
-        _check_needs(what, aggregator.needs, registry.experts.values())
+        _check_needs(what, aggregator.needs, registry.routed.values())
         aggregator.check(registry.experts, composition.choose.k)
     except ConfigError as exc:
         raise ConfigError(f"composition {name!r}: {exc}") from None
@@ -117,7 +117,7 @@ def _compose(name: str, composition: Composition, registry: Registry, encoder: E
 
 def _make_router(config: RouterConfig, registry: Registry, encoder: Encoder) -> Router:
     if config.name is not None:
-        return make_router(config.name, registry.experts, config.settings, encoder=encoder)
+        return make_router(config.name, registry.routed, config.settings, encoder=encoder)
     what = f"router from {config.from_!r}"
     for setting in config.settings:
         raise ConfigError(f"{what}: its settings were saved with it; remove {setting!r}")
@@ -136,7 +136,7 @@ def _make_router(config: RouterConfig, registry: Registry, encoder: Encoder) -> 
         raise ConfigError(f"{what}: {unknown_name('expert', asked, registry.experts)}")
     if "likelihoods" in router.needs:
         _check_needs(what, {"continuation"}, [registry.experts[name] for name in known])
-    unknown = [name for name in registry.experts if name not in known]
+    unknown = [name for name in registry.routed if name not in known]
     return WidenedRouter(router, unknown) if unknown else router
 
 

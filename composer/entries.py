@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAME = r"[A-Za-z0-9._-]+"
 """What the name of an expert or a composition is made of."""
 
-Engine = Literal["vllm", "openai", "scripted", "recorded"]
+Engine = Literal["vllm", "latent", "openai", "scripted", "recorded"]
 # YAML's true would otherwise pass for 1, and 2.0 for 2.
 Count = Annotated[int, Field(strict=True, ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -78,13 +78,17 @@ class Expert(Entry):
     name: SkipJsonSchema[str]
     """Its key in the file."""
     engine: Engine = "vllm"
-    """What runs it: vllm (weights on this machine), openai (an HTTP endpoint), or, for tests and
-    replays, scripted and recorded."""
+    """What runs it: vllm (weights on this machine), latent (experts of this file that attend to
+    one another), openai (an HTTP endpoint), or, for tests and replays, scripted and recorded."""
     runner: Literal["inline", "ray"] | None = None
-    """Where the engine lives: in this process, or in one of its own. Left out: ray for vllm,
-    inline for the others."""
+    """Where the engine lives: in this process, or in one of its own. Left out: ray for vllm and
+    latent, inline for the others."""
     source: str | None = None
-    """The model: a hub id, a folder or file, or "package:NAME[/FILE]" in an installed package."""
+    """The model: a hub id, a folder or file, or "package:NAME[/FILE]" in an installed package. Of
+    engine latent: the folder that `composer latent fit` has saved."""
+    members: tuple[str, ...] = ()
+    """Experts of this file that think together (engine latent); the first one writes, unless
+    another is named when the group is asked. Routers choose among them, and never the group."""
     engine_args: dict[str, Any] = {}
     """The engine's own arguments under its own names, passed through."""
     description: str = ""
@@ -124,7 +128,7 @@ class Expert(Entry):
     @property
     def resolved_runner(self) -> Literal["inline", "ray"]:
         """Where the engine lives, the default filled in."""
-        return self.runner or ("ray" if self.engine == "vllm" else "inline")
+        return self.runner or ("ray" if self.engine in ("vllm", "latent") else "inline")
 
 
 class RouterConfig(Entry):

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from composer.config_file import Location
 from composer.credentials import HOW_TO_REFER, is_reference
 from composer.entries import Composition, Expert
+from composer.group_checks import check_members
 from composer.pool_settings import PoolSettings
 from composer.suggest import suggest
 
@@ -21,6 +22,10 @@ Found = tuple[Location, str]
 
 _REQUIRED = {
     "vllm": {"source": 'give a hub id, a folder or "package:NAME"'},
+    "latent": {
+        "source": "give the folder that `composer latent fit` has saved",
+        "members": "name the experts that think together, as a list",
+    },
     "openai": {
         "base_url": "give the endpoint, such as http://127.0.0.1:8000/v1",
         "model": "give the endpoint's own name for the model",
@@ -87,20 +92,29 @@ def check_expert(
         found += _check_lora(expert, names, valid)
     else:
         found += _check_engine_keys(expert)
+        found += check_members(expert, names, valid)
     if expert.api_key is not None and not is_reference(expert.api_key):
         found.append((("api_key",), f"'api_key' holds the secret itself; {HOW_TO_REFER}"))
     found += _find_secrets(expert.engine_args, ("engine_args",))
     return found
 
 
-def check_composition(composition: Composition, names: Collection[str]) -> Iterator[Found]:
-    """What is wrong between a composition and the experts of the file, given by name."""
+def check_composition(
+    composition: Composition, names: Collection[str], routed: Collection[str]
+) -> Iterator[Found]:
+    """What is wrong between a composition and the experts of the file, given by name.
+
+    Args:
+        composition: The one to check.
+        names: All experts.
+        routed: Those of them that routers choose among.
+    """
     choose = composition.choose
-    if choose.k > len(names):
-        message = f"'choose.k' is {choose.k} and there are {len(names)} experts; lower it"
+    if choose.k > len(routed):
+        message = f"'choose.k' is {choose.k} and there are {len(routed)} experts; lower it"
         yield ("choose", "k"), message
     if choose.fallback is not None:
-        yield from _check_name(choose.fallback, names, ("choose", "fallback"))
+        yield from _check_name(choose.fallback, routed, ("choose", "fallback"))
     for part, settings in (
         ("router", composition.router.settings),
         ("aggregator", composition.aggregator.settings),

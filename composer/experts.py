@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ from composer.errors import ConfigError
 from composer.experts_file import ExpertsFile, experts_schema
 from composer.pool_settings import PoolSettings
 from composer.suggest import suggest, unknown_name
-from composer.types import EngineSpec
+from composer.types import EngineSpec, Member
 
 __all__ = [
     "AggregatorConfig",
@@ -66,6 +66,11 @@ class Registry:
     path: Path
     """The file: relative folders in it are relative to its own."""
 
+    @property
+    def routed(self) -> Mapping[str, Expert]:
+        """The experts that routers choose among; a group is asked by those who name it."""
+        return {name: e for name, e in self.experts.items() if e.engine != "latent"}
+
     def engine_spec(self, expert: str) -> EngineSpec:
         """The engine that serves an expert; a base and all LoRA experts on it have the same one.
 
@@ -77,6 +82,7 @@ class Registry:
         if expert not in self.experts:
             raise ConfigError(unknown_name("expert", expert, self.experts))
         base = self.experts[self.experts[expert].base or expert]
+        members = tuple(self._member(name) for name in base.members)
         adapters = {
             e.name: self._anchored(e.adapter)
             for e in self.experts.values()
@@ -89,6 +95,7 @@ class Registry:
         if base.engine == "recorded":
             engine_args = engine_args | {"folder": self._anchored(base.engine_args["folder"])}
         identity = [base.engine, base.source, engine_args, adapters, base.chat_template]
+        identity += [asdict(member) for member in members]
         return EngineSpec(
             key=f"{base.name}-{_hash(identity)}",
             engine=base.engine,
@@ -97,8 +104,19 @@ class Registry:
             source=self._anchored(base.source) if base.source is not None else None,
             engine_args=engine_args,
             adapters=adapters,
-            chat_template=base.chat_template,
+            members=members,
+            chat_template=base.chat_template if not members else members[0].chat_template,
             trust_remote_code=base.trust_remote_code,
+        )
+
+    def _member(self, name: str) -> Member:
+        """An expert as a group has it."""
+        expert = self.experts[name]
+        base = self.experts[expert.base or name]
+        assert base.source is not None, "checked when the file was read"
+        adapter = None if expert.adapter is None else self._anchored(expert.adapter)
+        return Member(
+            name, self._anchored(base.source), adapter=adapter, chat_template=base.chat_template
         )
 
     def _anchored(self, source: str) -> str:
@@ -174,11 +192,13 @@ class _Reading:
         for name, expert in experts.items():
             self._note_all(("experts", name), check_expert(expert, named, experts))
         compositions: dict[str, Composition] = {}
+        routed = [n for n in named if n not in experts or experts[n].engine != "latent"]
         for name, data in composed.items():
             composition = self._entry(Composition, data, ("compositions", name))
             if composition is not None:
                 compositions[name] = composition
-                self._note_all(("compositions", name), check_composition(composition, named))
+                found = check_composition(composition, named, routed)
+                self._note_all(("compositions", name), found)
         for name in named.keys() & composed.keys():
             line = self._file.line(("experts", name))
             self._note(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 
 from composer.experts import Registry
 
@@ -21,13 +22,12 @@ def settings_digest(registry: Registry, expert: str) -> str:
     """
     entry = registry.experts[expert]
     spec = registry.engine_spec(expert)
-    return digest(
-        [
-            spec.engine,
-            spec.source,
-            spec.engine_args,
-            spec.adapters.get(expert),
-            spec.chat_template,
-            entry.sampling.model_dump(),
-        ]
-    )
+    parts = [
+        spec.engine,
+        spec.source,
+        spec.engine_args,
+        spec.adapters.get(expert),
+        spec.chat_template,
+        entry.sampling.model_dump(),
+    ]
+    return digest([*parts, *(asdict(member) for member in spec.members)])

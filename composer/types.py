@@ -91,7 +91,8 @@ class Request:
     continuation: str | None = None
     """Score this text after the messages and generate nothing."""
     peers: tuple[str, ...] = ()
-    """Other experts of the group that one engine holds."""
+    """Other experts that one engine holds. With `mix` attend `expert` is a group, and these are
+    its members that take part, the one that writes first; empty: all of them."""
     mix: Literal["attend", "average"] | None = None
     weights: tuple[float, ...] = ()
     """What `expert`, then each of `peers`, counts before an average's first token; 0: nothing.
@@ -376,7 +377,7 @@ class EngineSpec:
     source: str | None = None
     """The model as experts.yaml names it; None: the backend needs none."""
     model_path: str | None = None
-    """The model's folder on disk, once the source is resolved."""
+    """The model's folder on disk, once the source is resolved; of a group that of its first."""
     engine_args: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The backend's own arguments, passed through."""
     adapters: Mapping[str, str] = field(default_factory=dict[str, str])

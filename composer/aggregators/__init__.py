@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from composer.aggregators.best import BestAggregator
 from composer.aggregators.cascade.cascade import CascadeAggregator
+from composer.aggregators.cross_attention import CrossAttentionAggregator
 from composer.aggregators.ensemble.ensemble import EnsembleAggregator
 from composer.aggregators.judge.judge import JudgeAggregator
 from composer.aggregators.judge.rank_and_fuse import RankAndFuseAggregator
@@ -26,6 +27,7 @@ from composer.suggest import suggest, unknown_name
 AGGREGATORS: Mapping[str, Callable[..., Aggregator]] = {
     "best": BestAggregator,
     "cascade": CascadeAggregator,
+    "cross-attention": CrossAttentionAggregator,
     "ensemble": EnsembleAggregator,
     "judge": JudgeAggregator,
     "rank-and-fuse": RankAndFuseAggregator,

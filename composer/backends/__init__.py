@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from composer.errors import ConfigError
 from composer.protocols import Backend
 from composer.types import Capabilities, EngineSpec
 
 GIB = 1 << 30
+LATENT_WORK_BYTES = GIB // 2
+"""Caches, states and scores of a group's batches, by estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,21 @@ def _vllm_asleep_bytes(spec: EngineSpec) -> int | None:
     from composer.backends.vllm_memory import weights_bytes
 
     return weights_bytes(spec) if spec.engine_args.get("enable_sleep_mode") else None
+
+
+def _latent() -> Backend:
+    from composer.backends.latent import LatentBackend
+
+    return LatentBackend()
+
+
+def _latent_memory_bytes(spec: EngineSpec) -> int:
+    from composer.backends.weights import model_bytes
+
+    folders = [f for m in spec.members for f in (m.model_path, m.adapter) if f is not None]
+    # Weights are kept in two bytes a number, and so they are on disk.
+    size = 2 if spec.engine_args.get("dtype") == "float32" else 1
+    return LATENT_WORK_BYTES + size * sum(model_bytes(Path(folder)) for folder in folders)
 
 
 def _openai() -> Backend:
@@ -84,6 +102,12 @@ BACKENDS: Mapping[str, BackendEntry] = {
             logprobs=True, schema=True, continuation=True, peers=True, adapters=True, sleep=True
         ),
         asleep_bytes=_vllm_asleep_bytes,
+    ),
+    "latent": BackendEntry(
+        _latent,
+        _latent_memory_bytes,
+        is_local=True,
+        capabilities=Capabilities(logprobs=True, continuation=True, peers=True),
     ),
     "openai": BackendEntry(
         _openai,

@@ -120,8 +120,13 @@ class EngineThread:
             engine = self._make()
         except BaseException as exc:  # noqa: BLE001 - handed over to the awaiting caller
             error = exc
-            self._loop.call_soon_threadsafe(lambda: made.set_exception(error))
-            self._loop.call_soon_threadsafe(self._stopped.set)
+
+            def tell() -> None:
+                made.set_exception(error)
+                self._stopped.set()
+
+            # At once: the loop may be gone as soon as it knows of the error.
+            self._loop.call_soon_threadsafe(tell)
             return
         self._loop.call_soon_threadsafe(made.set_result, None)
         try:

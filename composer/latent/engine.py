@@ -33,7 +33,7 @@ class LatentEngine:
     def __init__(
         self,
         group: Group,
-        primaries: frozenset[str],
+        primaries: Sequence[str],
         *,
         max_texts: int = 32,
         context: int | None = None,
@@ -42,12 +42,12 @@ class LatentEngine:
 
         Args:
             group: The experts, loaded.
-            primaries: Names of those that may write.
+            primaries: Names of those that may write; the first does where nobody is named.
             max_texts: How many are written at one time; a request of more begins alone.
             context: Tokens of the primary, prompt and text; None: as many as it was made for.
         """
         self._group = group
-        self._primaries = primaries
+        self._primaries = tuple(primaries)
         self._max_texts = max_texts
         self._context = context
         self._numbers = {thinker.name: i for i, thinker in enumerate(group.thinkers)}
@@ -182,16 +182,14 @@ class LatentEngine:
             return "a primary needs a peer to attend to; name one more, or nobody for all"
         writer = self._group.thinkers[self._who(request)[0]].name
         if writer not in self._primaries:
-            return (
-                f"{writer!r} was not trained to write; name one of {sorted(self._primaries)} first"
-            )
+            return f"{writer!r} was not trained to write; name one of {list(self._primaries)} first"
         return None
 
     def _who(self, request: Request) -> Who:
         """Those that a request names; nobody: the first that may write, and all others."""
         if request.peers:
             return tuple(self._numbers[name] for name in request.peers)
-        first = next(n for name, n in self._numbers.items() if name in self._primaries)
+        first = self._numbers[self._primaries[0]]
         return (first, *(number for number in self._numbers.values() if number != first))
 
     def _tell_of_cut(self, who: Who, prompts: dict[int, Reading]) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,7 +61,7 @@ def decoder_layers(network: Any) -> Sequence[Any]:
 
 
 @contextmanager
-def hooked(network: Any, layers: Sequence[int], on_state: OnState) -> Iterator[None]:
+def hooked(network: Any, layers: Sequence[int], on_state: OnState) -> Generator[None]:
     """Have a function see, and perhaps replace, what some layers give to the next.
 
     Args:
@@ -82,11 +82,7 @@ def hooked(network: Any, layers: Sequence[int], on_state: OnState) -> Iterator[N
 
 
 def _hook(place: int, on_state: OnState) -> Callable[..., Any]:
-    def hook(_module: Any, _inputs: Any, output: Any) -> Any:
-        # Before version 5 of transformers a layer returned a tuple, its state first.
-        if isinstance(output, tuple):
-            changed = on_state(place, output[0])
-            return None if changed is None else (changed, *output[1:])
+    def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor | None:
         return on_state(place, output)
 
     return hook

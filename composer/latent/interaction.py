@@ -194,7 +194,7 @@ class Interaction(nn.Module):
         return level
 
     def gates(self) -> Mapping[str, list[float]]:
-        """tanh of each primary's gates, level by level; of many channels the mean size."""
+        """Tanh of each primary's gates, level by level; of many channels the mean size."""
         found: dict[str, list[float]] = {}
         for level in self.levels:
             assert isinstance(level, Level)

@@ -48,7 +48,7 @@ class Reading:
         )
 
     def within(self, limit: int) -> Reading:
-        """Its last `limit` tokens; the first one stays, which may be one that a text begins with."""
+        """Its last `limit` tokens; the first stays, which may be the one that texts begin with."""
         if len(self) <= limit:
             return self
         keep = len(self) - limit + 1
@@ -81,7 +81,9 @@ def read_answer(tokenizer: ChatTokenizer, prompt: Reading, answer: str) -> Readi
     return prompt.then(tokens, ends, ends)
 
 
-def in_steps(reading: Reading, primary: Reading, n_prompt: int, settings: LatentSettings) -> Reading:
+def in_steps(
+    reading: Reading, primary: Reading, n_prompt: int, settings: LatentSettings
+) -> Reading:
     """A peer's reading of a whole text, seen as it would have been while that was written.
 
     Args:
@@ -94,9 +96,7 @@ def in_steps(reading: Reading, primary: Reading, n_prompt: int, settings: Latent
     if settings.refresh != "every_n":
         return reading
     turns = primary.places[n_prompt + settings.refresh_every - 1 :: settings.refresh_every]
-    since = tuple(
-        place if place == ALWAYS else _next_turn(turns, place) for place in reading.since
-    )
+    since = tuple(place if place == ALWAYS else _next_turn(turns, place) for place in reading.since)
     return Reading(reading.tokens, reading.places, since, reading.is_cut)
 
 

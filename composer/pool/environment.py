@@ -16,7 +16,7 @@ def runner_environment(engine: str, threads: int) -> dict[str, str]:
     loaded first, as vLLM does for the processes that it starts itself.
     """
     if engine != "vllm":
-        return {"OMP_NUM_THREADS": str(threads)}
+        return {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     environment = {
         "OMP_NUM_THREADS": str(threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

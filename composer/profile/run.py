@@ -104,7 +104,7 @@ async def profile(
 
 
 def _chosen(registry: Registry, experts: Sequence[str] | None) -> list[str]:
-    names = list(dict.fromkeys(registry.experts if experts is None else experts))
+    names = list(dict.fromkeys(registry.routed if experts is None else experts))
     for name in names:
         if name not in registry.experts:
             raise ConfigError(unknown_name("expert", name, registry.experts))

@@ -167,7 +167,7 @@ def _keep(
 
 
 def _experts(composer: Composer, only: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys(only or composer.registry.experts))
+    names = list(dict.fromkeys(only or composer.registry.routed))
     for name in names:
         if name not in composer.registry.experts:
             raise ConfigError(unknown_name("expert", name, composer.registry.experts))

@@ -27,7 +27,7 @@ from composer.experts import (
     resolve_secret,
     unset_secrets,
 )
-from composer.types import Sampling
+from composer.types import Member, Sampling
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "experts.yaml"
@@ -259,6 +259,38 @@ def test_adapters_and_their_base_are_one_engine(family: Registry) -> None:
     assert pickle.loads(pickle.dumps(spec)) == spec
 
 
+def test_a_group_is_an_engine_of_its_own_that_routers_do_not_choose(path: Path) -> None:
+    group = "  all: {engine: latent, source: org/trained, members: [units, other]}\n"
+    registry = load_experts(write(path, FAMILY + group))
+
+    spec = registry.engine_spec("all")
+    assert (spec.engine, spec.runner, spec.experts) == ("latent", "ray", ("all",))
+    assert spec.members == (
+        Member("units", "org/chat", adapter="adapters/units", chat_template="{{ messages }}"),
+        Member("other", "org/chat"),
+    )
+    assert spec.chat_template == "{{ messages }}"
+    assert set(registry.routed) == set(registry.experts) - {"all"}
+    fallback = "compositions: {c: {router: {name: fixed}, choose: {threshold: 0, fallback: all}}}"
+    assert problems(path, FAMILY + group + fallback) == [
+        "7: composition 'c': 'choose.fallback' names no expert: 'all'; "
+        "choose from ['chat', 'dates', 'other', 'units']"
+    ]
+
+
+def test_other_members_or_templates_make_another_engine(path: Path) -> None:
+    def key(members: str, template: str = "a") -> str:
+        text = (
+            f"experts:\n  one: {{source: x, chat_template: {template}}}\n  two: {{source: y}}\n"
+            f"  three: {{source: z}}\n  all: {{engine: latent, source: t, members: {members}}}\n"
+        )
+        return load_experts(write(path, text)).engine_spec("all").key
+
+    keys = [key("[one, two]"), key("[two, one]"), key("[one, three]"), key("[one, two]", "b")]
+    assert len(set(keys)) == 4
+    assert key("[one, two]") == keys[0]
+
+
 def test_an_engine_key_is_readable_and_tells_what_is_loaded(family: Registry, path: Path) -> None:
     spec = family.engine_spec("chat")
     name, digest = spec.key.rsplit("-", 1)
@@ -355,7 +387,8 @@ ENTRY_PROBLEMS: list[tuple[str, str]] = [
     ),
     (
         "{source: x, engine: vlm}",
-        "expert 'a': 'engine' must be 'vllm', 'openai', 'scripted' or 'recorded', not 'vlm'",
+        "expert 'a': 'engine' must be 'vllm', 'latent', 'openai', 'scripted' or 'recorded', not "
+        "'vlm'",
     ),
     ("", "expert 'a': must be a mapping of keys to values"),
     (
@@ -421,6 +454,40 @@ ENTRY_PROBLEMS: list[tuple[str, str]] = [
     (
         "{base: one, adapter: y, model: m}",
         "expert 'a': 'model' goes with engine 'openai', which has no adapters; remove it",
+    ),
+    (
+        "{engine: latent, source: x}",
+        "expert 'a': 'members' is missing, which engine 'latent' needs; "
+        "name the experts that think together, as a list",
+    ),
+    (
+        "{engine: latent, members: [one, two]}",
+        "expert 'a': 'source' is missing, which engine 'latent' needs; "
+        "give the folder that `composer latent fit` has saved",
+    ),
+    (
+        "{engine: latent, source: x, members: [one]}",
+        "expert 'a': 'members' are fewer than two experts; name another one",
+    ),
+    (
+        "{engine: latent, source: x, members: [one, two, one]}",
+        "expert 'a': 'one' is named twice; name each member once",
+    ),
+    (
+        "{engine: latent, source: x, members: [one, twoo]}",
+        "expert 'a': 'members.1' names no expert: 'twoo'; did you mean 'two'?",
+    ),
+    (
+        "{engine: latent, source: x, members: [one, fake]}",
+        "expert 'a': 'fake' runs on 'scripted'; only members on 'vllm' have weights here",
+    ),
+    (
+        "{engine: latent, source: x, members: [one, two], chat_template: y}",
+        "expert 'a': 'chat_template' is for the members to say; remove it here",
+    ),
+    (
+        "{source: x, members: [one, two]}",
+        "expert 'a': 'members' does not go with engine 'vllm'; set engine: latent",
     ),
 ]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ALL = pytest.mark.parametrize("name", sorted(AGGREGATORS))
 SETTINGS: dict[str, dict[str, Any]] = {
     "cascade": {"confidence": "votes", "thresholds": [0.6, 0.6], "order": "ranked"},
+    "cross-attention": {"by": "ann"},
     "judge": {"by": "dan"},
     "rank-and-fuse": {"by": "dan"},
     "refine": {"by": "dan"},

@@ -91,7 +91,7 @@ ENGINES: dict[str, Callable[[bool], AbstractAsyncContextManager[dict[str, Any]]]
     "openai": openai,
     "recorded": recorded,
 }
-NEED_A_MODEL = {"vllm"}
+NEED_A_MODEL = {"latent", "vllm"}
 ARE_INSTANT = {"recorded"}
 """A request is over as soon as it is begun: there is never one to abort."""
 
