@@ -64,6 +64,6 @@ async def test_specialists_that_are_routed_to_beat_every_single_expert_and_none_
     assert not run.silent
     assert not run.unanswered
     answers = [json.loads(line) for line in said if '"outcome"' in line]
-    assert len(answers) == QUESTIONS * len(starter.experts)
+    assert len(answers) == QUESTIONS * len(starter.routed)
     assert told(tmp_path / "run") == said
     assert again.as_json == run.as_json

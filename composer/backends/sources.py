@@ -30,6 +30,7 @@ from composer.errors import ConfigError
 
 __all__ = [
     "cache_dir",
+    "check_group",
     "check_source",
     "package_path",
     "resolve_adapter",
@@ -112,6 +113,15 @@ def check_source(source: str) -> str | None:
     """
     try:
         _locate(source)
+    except ConfigError as exc:
+        return str(exc)
+    return None
+
+
+def check_group(source: str) -> str | None:
+    """What is wrong with the folder of what was trained for a group; None: nothing."""
+    try:
+        resolve_group(source)
     except ConfigError as exc:
         return str(exc)
     return None

@@ -15,6 +15,7 @@ from composer.cli.doctor import doctor
 from composer.cli.experts import experts
 from composer.cli.fit import fit
 from composer.cli.init import init
+from composer.cli.latent import latent
 from composer.cli.output import complain
 from composer.cli.plan import plan
 from composer.cli.profile import profile
@@ -52,6 +53,7 @@ app.command()(chat)
 app.command()(route)
 app.command()(profile)
 app.command()(fit)
+app.add_typer(latent, name="latent")
 app.add_typer(experts, name="experts")
 app.command()(init)
 app.command()(doctor)

@@ -40,6 +40,8 @@ def list_experts(path: ExpertsPath = None, output: Output = "text") -> None:
         source = row["source"] or row["model"] or ""
         if row["base"]:
             source = f"{row['base']} + {row['adapter']}"
+        if row["members"]:
+            source = f"{' + '.join(row['members'])}, {source}"
         price = f"{row['input_usd_per_mtok']:g} / {row['output_usd_per_mtok']:g}"
         categories = ", ".join(row["categories"])
         table.add_row(row["name"], row["engine"], row["runner"], source, categories, price)
@@ -107,10 +109,12 @@ def pull(
 
 def source_problems(registry: Registry) -> Iterator[str]:
     """A message for each model or adapter that a look shows not to be there."""
-    from composer.backends.sources import check_source, resolve_adapter
+    from composer.backends.sources import check_group, check_source, resolve_adapter
 
     for expert in registry.experts.values():
-        problem = check_source(expert.source) if expert.source is not None else None
+        source = registry.engine_spec(expert.name).source
+        look = check_group if expert.members else check_source
+        problem = look(source) if source is not None and expert.base is None else None
         if expert.adapter is not None and not is_hub_id(expert.adapter):
             try:
                 resolve_adapter(expert.adapter, download=False)
@@ -145,6 +149,8 @@ async def _pull(registry: Registry, names: Sequence[str]) -> None:
             with show:
                 spec = await pool.resolve(name)
             folder = Path(spec.adapters[name] if expert.adapter else spec.model_path or ".")
+            if spec.members:
+                folder = Path(spec.source or ".")
             typer.echo(f"{name}\t{folder}\t{folder_bytes(folder) / 1e6:.0f} MB")
 
 
@@ -160,6 +166,7 @@ def _row(expert: Expert) -> dict[str, Any]:
         "runner": expert.resolved_runner,
         "source": expert.source,
         "model": expert.model,
+        "members": list(expert.members),
         "base": expert.base,
         "adapter": expert.adapter,
         "categories": list(expert.categories),

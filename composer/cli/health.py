@@ -14,7 +14,7 @@ import psutil
 
 from composer.backends import GIB
 from composer.backends.resolution import resolve_spec
-from composer.backends.sources import cache_dir, check_source
+from composer.backends.sources import cache_dir, check_group, check_source
 from composer.errors import ConfigError
 from composer.experts import Registry
 from composer.pool.footprint import Footprints
@@ -145,7 +145,8 @@ def _health(
             spec = _resolve(spec, name)
         except ConfigError as exc:
             note = str(exc)
-            state = "missing" if check_source(spec.source) is not None else "not pulled"
+            look = check_group if spec.members else check_source
+            state = "missing" if look(spec.source) is not None else "not pulled"
     if state == "remote" or (state != "ready" and footprint is None):
         return ExpertHealth(name, spec.engine, state, note, None, False, None, load_s)
     need = footprints.need(spec)

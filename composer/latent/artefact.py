@@ -226,7 +226,7 @@ def check_members(artefact: Artefact, thinkers: Sequence[Thinker], folder: Path)
 
 
 def check_identities(artefact: Artefact, identities: Mapping[str, str], folder: Path) -> None:
-    """The same as `check_members`, of digests by name."""
+    """The same as `check_members`, of digests by name: before anything is loaded."""
     for member in artefact.members:
         if member.name not in identities:
             raise ConfigError(

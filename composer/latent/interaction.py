@@ -199,7 +199,7 @@ class Interaction(nn.Module):
         for level in self.levels:
             assert isinstance(level, Level)
             for primary, gate in level.gate.items():
-                found.setdefault(primary, []).append(float(torch.tanh(gate).abs().mean()))
+                found.setdefault(primary, []).append(float(torch.tanh(gate.detach()).abs().mean()))
         return found
 
 

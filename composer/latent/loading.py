@@ -9,19 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from composer.errors import ConfigError
-from composer.latent.artefact import check_identities, load_interaction, read_artefact
+from composer.latent.artefact import DTYPES, check_identities, load_interaction, read_artefact
 from composer.latent.engine import LatentEngine
 from composer.latent.group import Group
 from composer.latent.identity import weights_identity
 from composer.latent.members import load_thinker
 from composer.suggest import suggest
 from composer.types import EngineSpec, Member
-
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class LatentArgs(BaseModel):

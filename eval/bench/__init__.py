@@ -9,6 +9,7 @@ from eval.bench.blocks import bench_blocks
 from eval.bench.bulk import bench_bulk
 from eval.bench.driver import bench_driver
 from eval.bench.latency import bench_latency
+from eval.bench.latent import bench_latent
 from eval.bench.metrics import bench_metrics
 from eval.bench.overhead import bench_overhead
 from eval.bench.plan import bench_plan
@@ -25,6 +26,7 @@ BENCHES: Mapping[str, Callable[[], BenchResult]] = {
     "bulk": bench_bulk,
     "driver": bench_driver,
     "latency": bench_latency,
+    "latent": bench_latent,
     "metrics": bench_metrics,
     "overhead": bench_overhead,
     "plan": bench_plan,

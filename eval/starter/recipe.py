@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+from composer.latent.recipe import rate_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,4 @@ class Recipe:
         Args:
             step: From 0.
         """
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
+        return rate_at(self.learning_rate, step, self.steps, self.warmup_steps)

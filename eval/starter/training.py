@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ import peft
 import torch
 import transformers
 
+from composer.latent.training_state import TrainingState
 from composer.tokenizer import ChatTokenizer
 from composer.types import Message
 from eval.starter.packing import Example, Packed, pack
 from eval.starter.recipe import Recipe
 from eval.starter.skill import Item
-from eval.starter.training_state import TrainingState
 
 STATE, LOSSES = "state", "losses.json"
 TOGETHER = 8
@@ -80,8 +81,8 @@ def train_adapter(
     network = _network(model, recipe)
     weights = {n: p for n, p in network.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(list(weights.values()), weight_decay=0.0)
-    state = TrainingState(folder / STATE, recipe, weights, optimiser)
-    losses = state.take_up()
+    state = TrainingState(folder / STATE, asdict(recipe), weights, optimiser)
+    losses: list[float] = state.take_up()
     for step in range(len(losses), recipe.steps):
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate_at(step)

@@ -79,10 +79,10 @@ def test_the_starter_pool_is_right_and_holds_what_it_teaches() -> None:
     assert check_experts(STARTER) == []
     registry = load_experts(STARTER)
     specialists = ["units", "dates", "sorting", "reversing", "roman"]
-    assert list(registry.experts) == ["smol", "gemma", *specialists]
+    assert list(registry.experts) == ["smol", "gemma", *specialists, "thinkers"]
     assert {registry.experts[name].base for name in specialists} == {"smol"}
-    assert list(registry.compositions) == ["auto", "panel", "vote"]
-    assert all(len(expert.examples) >= 6 for expert in registry.experts.values())
+    assert list(registry.compositions) == ["auto", "panel", "vote", "thoughts"]
+    assert all(len(expert.examples) >= 6 for expert in registry.routed.values())
     assert registry.pool == PoolSettings(memory_gib=12, cores=2, busy_engines=1, warm_spares=1)
     assert registry.path == STARTER
 

@@ -103,7 +103,7 @@ def test_the_outcomes_are_of_these_cases_and_of_the_starter_experts(
     assert [(q.id, q.prompt, q.reference, q.category, q.split) for q in table.queries] == [
         (case.id, case.prompt, case.reference, case.category, case.split) for case in cases
     ]
-    assert table.names == tuple(load_experts(ROOT / "experts.yaml").experts)
+    assert table.names == tuple(load_experts(ROOT / "experts.yaml").routed)
 
 
 def test_each_expert_is_right_where_the_best_of_the_others_is_wrong(table: OutcomeTable) -> None:
