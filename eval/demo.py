@@ -1,4 +1,4 @@
-"""The main job, shown: each question goes to the expert that can answer it, and one to two."""
+"""The main job, shown: questions go to the expert that can answer them, to two, and to a group."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ SEED = 7
 QUESTIONS = (
     ("auto", "What is the capital of France?"),
     ("panel", "Write a short, friendly email inviting my colleagues to lunch on Friday."),
+    ("thoughts", "Convert the date 21 November 2017 into YYYY-MM-DD."),
 )
 
 
@@ -80,7 +81,7 @@ class Demonstration:
 
 
 async def demonstrate(experts: str) -> None:
-    """Ask a question of each skill, a general one, and one that two experts answer together.
+    """Ask a question of each skill, a general one, one of two experts, and one of a group.
 
     Raises:
         ComposerError: The experts cannot be read, or none of them answers.

@@ -77,6 +77,12 @@ def _stacked(settings: Settings, encoder: Encoder) -> Learner:
     return StackedLearner(members=members)
 
 
+def _thoughts(settings: Settings, encoder: Encoder) -> Learner:
+    from routers.thoughts.learner import ThoughtsLearner
+
+    return _make(ThoughtsLearner, settings)
+
+
 def _check_members(names: object) -> None:
     can = [name for name in LEARNERS if name not in ("stacked", "likelihood", "description")]
     if not isinstance(names, list | tuple) or not names:
@@ -96,6 +102,7 @@ LEARNERS: Mapping[str, Callable[[Settings, Encoder], Learner]] = {
     "retrieval": _pilots,
     "skill": _skill,
     "stacked": _stacked,
+    "thoughts": _thoughts,
 }
 """Algorithms that learn from recorded outcomes, and their factories."""
 MEMBERS = ("neighbours", "category", "learned")

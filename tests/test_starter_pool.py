@@ -184,6 +184,22 @@ async def test_two_experts_are_combined_and_the_answer_streams(composer: Compose
     assert kinds[-1] == "Answer"
 
 
+async def test_two_models_of_different_families_write_one_answer(composer: Composer) -> None:
+    question = "Convert the date 21 November 2017 into YYYY-MM-DD."
+    said = ""
+    async for event in composer.stream(question, composition="thoughts"):
+        match event:
+            case Delta(_, _, text):
+                said += text
+            case Restart(_, reason):
+                raise AssertionError(reason)
+            case Answer() as answer:
+                assert said == answer.text != ""
+                assert answer.expert == "thinkers"
+                assert answer.asked == ("thinkers", "smol", "gemma")
+                assert answer.details == {"primary": "smol", "peers": ["gemma"]}
+
+
 async def test_a_synthesis_is_heard_before_it_is_complete(composer: Composer) -> None:
     heard_s: list[float] = []
     answer = None

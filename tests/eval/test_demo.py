@@ -37,7 +37,7 @@ def experts(tmp_path: Path, item: Item) -> Path:
         },
         "compositions": {
             name: {"router": FIXED, "choose": {"k": 1}, "aggregator": BEST}
-            for name in ("auto", "panel")
+            for name in ("auto", "panel", "thoughts")
         },
     }
     path = tmp_path / "experts.yaml"

@@ -37,6 +37,7 @@ from routers.fitted import OutcomeRouter
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     **{name: {"lexical_share": 0} for name in LEARNERS},
     "stacked": {"lexical_share": 0, "members": ["neighbours", "category"]},
+    "thoughts": {"lexical_share": 0, "steps": 30},
 }
 """What a router need not learn here, to be quick; the tests of its own say more."""
 SHARED_OUT = {"likelihood"}

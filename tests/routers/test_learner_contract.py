@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 MakeTraining = Callable[..., Training]
 
 NAN = math.nan
-SETTINGS: Mapping[str, Mapping[str, Any]] = {"stacked": {"members": ["neighbours", "category"]}}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "stacked": {"members": ["neighbours", "category"]},
+    "thoughts": {"steps": 100},
+}
 """What a learner needs beside its defaults, to be quick here."""
 DEAF_TO_SCORES = {"description", "likelihood"}
 """Their raw scores are those of texts; outcomes only set how sharp they are."""

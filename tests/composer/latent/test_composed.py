@@ -12,7 +12,7 @@ from composer.orchestrator import Composer
 from composer.types import Answer, Delta
 from tests.composer.latent.groups import PROMPTS, save_group
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 EXPERTS = """\
 experts:

@@ -1,0 +1,1 @@
+"""The router of a mixture of thoughts, trained alone on recorded outcomes."""
