@@ -26,10 +26,12 @@ experts:
   sorting: {engine: scripted, engine_args: {text: "The answer is 1, 2, 3."}}
   reversing: {engine: scripted, engine_args: {text: "The answer is 3, 2, 1."}}
   roman: {engine: scripted, engine_args: {text: "The answer is XIV."}}
+  thinkers: {engine: scripted, engine_args: {text: "The answer is Oslo, we think."}}
 compositions:
   auto: {router: {name: fixed, expert: gemma}}
   panel: {router: {name: random}, choose: {k: 2}, aggregator: {name: synthesis, by: smol}}
   vote: {router: {name: fixed, expert: smol}, aggregator: {name: vote}}
+  thoughts: {router: {name: fixed, expert: thinkers}}
 """
 """The starter pool's names, and no model behind them."""
 
