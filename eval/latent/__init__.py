@@ -1,0 +1,1 @@
+"""Experiments on groups whose members attend to one another."""
