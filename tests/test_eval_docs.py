@@ -19,6 +19,7 @@ PAGES = (
     "docs/replay.md",
     "docs/importing-outcomes.md",
     "docs/lm-harness.md",
+    "docs/latent.md",
     "docs/live.md",
     "docs/results.md",
     "docs/tasks.md",
