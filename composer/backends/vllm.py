@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -23,7 +22,8 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
 from composer.backends import BACKENDS
-from composer.backends.engine_thread import EngineThread, Event
+from composer.backends.engine_thread import Event
+from composer.backends.threaded import ThreadedBackend
 from composer.backends.vllm_groups import (
     can_mix,
     fits_one_step,
@@ -43,18 +43,16 @@ from composer.tokenizer import ChatTokenizer
 from composer.types import EngineSpec, Failure, Request, RequestId
 
 
-class VllmBackend:
+class VllmBackend(ThreadedBackend):
     """A `Backend` over one in-process vLLM engine with continuous batching and streaming."""
 
     def __init__(self) -> None:
-        self.capabilities = BACKENDS["vllm"].capabilities
-        self._thread: EngineThread | None = None
+        super().__init__(BACKENDS["vllm"].capabilities)
 
     async def load(self, spec: EngineSpec) -> None:
         """See `Backend.load`."""
-        thread = EngineThread(lambda: _Engine(spec))
         try:
-            await thread.start()
+            await self.start(lambda: _Engine(spec))
         except ConfigError:
             raise
         except ValueError as exc:
@@ -65,35 +63,14 @@ class VllmBackend:
         except Exception as exc:  # noqa: BLE001 - the border: whatever a load raises, said once
             reason = f"vLLM did not load it: {one_line(exc)}"
             raise ExpertUnavailable(spec.experts[0], reason) from None
-        self._thread = thread
-
-    async def generate(self, requests: Sequence[Request], *, stream: bool) -> AsyncGenerator[Event]:
-        """See `Backend.generate`."""
-        assert self._thread is not None, "nothing is loaded"
-        async with aclosing(self._thread.generate(requests, stream=stream)) as events:
-            async for event in events:
-                yield event
-
-    async def abort(self, ids: Sequence[RequestId]) -> None:
-        """See `Backend.abort`."""
-        if self._thread is not None:
-            self._thread.abort(ids)
-
-    async def unload(self) -> None:
-        """See `Backend.unload`."""
-        if self._thread is not None:
-            await self._thread.stop()
-            self._thread = None
 
     async def sleep(self, level: Literal[1, 2]) -> None:
         """See `Sleeper.sleep`. Not measured on a GPU; on a CPU vLLM does nothing."""
-        assert self._thread is not None, "nothing is loaded"
-        await self._thread.do(lambda engine: engine.sleep(level))
+        await self.thread.do(lambda engine: engine.sleep(level))
 
     async def wake(self) -> None:
         """See `Sleeper.wake`. Not measured on a GPU."""
-        assert self._thread is not None, "nothing is loaded"
-        await self._thread.do(_Engine.wake)
+        await self.thread.do(_Engine.wake)
 
 
 class _Engine:
