@@ -40,7 +40,7 @@ def composer(starter: Registry, live_registry: Registry, live_pool: Pool) -> Com
 
 async def evaluate(composer: Composer, starter: Registry, folder: Path) -> LiveRun:
     task = limit(load_task("starter"), QUESTIONS)
-    options = Options(only=tuple(starter.experts))
+    options = Options(only=tuple(starter.routed))
     return await run_live(composer, [task], ["auto"], folder, options, outcomes=OUTCOMES)
 
 

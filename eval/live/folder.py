@@ -78,7 +78,7 @@ def open_live(
             "seed": options.seed,
         },
     }
-    experts = options.only or tuple(registry.experts)
+    experts = options.only or tuple(registry.routed)
     return open_run(path, describe_run(config, questions.name, experts))
 
 
