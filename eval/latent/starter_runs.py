@@ -24,6 +24,7 @@ from composer.latent.rows import Row
 from composer.latent.settings import LatentSettings
 from composer.latent.states_cache import StatesCache
 from composer.latent.study import Study
+from composer.latent.training import rows_at
 from composer.types import Member
 from eval.latent.starter_rows import Question
 from eval.latent.systems import Heckled, alone, answers, is_right, nats
@@ -120,7 +121,8 @@ def run_adapter(
     thinker = pair.thinkers[0]
     end = min(thinker.ends)
     examples: list[Example] = []
-    for row in rows:
+    # In the order in which the group is taught them.
+    for row in [rows[i] for step in range(recipe.steps) for i in rows_at(len(rows), recipe, step)]:
         prompt = thinker.tokenizer.encode(row.messages)
         answer = thinker.tokenizer.encode_text(row.answer)
         examples.append(Example((*prompt, *answer, end), len(prompt)))

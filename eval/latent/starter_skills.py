@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -79,25 +80,26 @@ def _run(
         found = kept(
             out / f"{task}-alone.json", lambda t=task: {ALONE: run_alone(pair, asked[t], cache)}
         )
-        of_task = measured.setdefault(task, {ALONE: [found[ALONE]]})
-        for seed in range(seeds):
-            recipe = Recipe(steps=steps, batch=batch, seed=seed)
-            rows = makers[task](steps * batch, seed)
+        measured[task] = {ALONE: [found[ALONE]]}
+    # The same rows for all seeds, which order them and draw first weights: peers read them once.
+    data = {task: makers[task](steps * batch, 0) for task in TASKS}
+    for seed, task in product(range(seeds), TASKS):
+        recipe = Recipe(steps=steps, batch=batch, seed=seed)
 
-            def tell(step: int, total: int, what: str = f"{task}, seed {seed}") -> None:
-                if step % 10 == 0:
-                    sys.stderr.write(f"{what}: step {step} of {total}\n")
+        def tell(step: int, total: int, what: str = f"{task}, seed {seed}") -> None:
+            if step % 10 == 0:
+                sys.stderr.write(f"{what}: step {step} of {total}\n")
 
-            def group(t: str = task, r: Recipe = recipe, data: Any = rows) -> Any:
-                return run_group(pair, data, asked[t], out / f"{t}-mot-{r.seed}", r, tell)
+        def group(t: str = task, r: Recipe = recipe) -> Any:
+            return run_group(pair, data[t], asked[t], out / f"{t}-mot-{r.seed}", r, tell)
 
-            def adapter(t: str = task, r: Recipe = recipe, data: Any = rows) -> Any:
-                folder = out / f"{t}-adapter-{r.seed}"
-                return {ADAPTER: run_adapter(pair, data, asked[t], folder, r, cache, tell)}
+        def adapter(t: str = task, r: Recipe = recipe) -> Any:
+            folder = out / f"{t}-adapter-{r.seed}"
+            return {ADAPTER: run_adapter(pair, data[t], asked[t], folder, r, cache, tell)}
 
-            for name, make in (("mot", group), ("adapter", adapter)):
-                for system, values in kept(out / f"{task}-{name}-{seed}.json", make).items():
-                    of_task.setdefault(system, []).append(values)
+        for name, make in (("mot", group), ("adapter", adapter)):
+            for system, values in kept(out / f"{task}-{name}-{seed}.json", make).items():
+                measured[task].setdefault(system, []).append(values)
     return [row for task in TASKS for row in summary(task, measured[task])]
 
 
