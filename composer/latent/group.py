@@ -127,7 +127,8 @@ class Group:
                         own.append(mine)
             return level.attend(primary, states, projected, places, memories[q], mine)
 
-        with hooked(thinker.network, thinker.layers(self.settings.levels), attend):
+        layers = thinker.hears_at(self.settings.levels, self.settings.insertion)
+        with hooked(thinker.network, layers, attend):
             said = thinker.network(
                 input_ids=tokens,
                 attention_mask=mask,

@@ -18,7 +18,14 @@ from torch import Tensor
 
 from composer.errors import ConfigError
 from composer.latent.adapters import merge_adapter
-from composer.latent.families import check_family, decoder_layers, hooked, level_layers
+from composer.latent.families import (
+    Insertion,
+    check_family,
+    decoder_layers,
+    hearing_layers,
+    hooked,
+    level_layers,
+)
 from composer.latent.identity import weights_identity
 from composer.latent.reading import Reading
 from composer.tokenizer import ChatTokenizer
@@ -58,8 +65,12 @@ class Thinker:
         return self.network.device
 
     def layers(self, levels: int) -> tuple[int, ...]:
-        """After which of its layers the levels are."""
+        """After which of its layers its states are read, level by level."""
         return level_layers(self.depth, levels)
+
+    def hears_at(self, levels: int, insertion: Insertion) -> tuple[int, ...]:
+        """After which of its layers it is told of others, level by level, where it writes."""
+        return hearing_layers(self.depth, levels, insertion)
 
     @torch.no_grad()
     def states(self, readings: Sequence[Reading], levels: int) -> list[Tensor]:

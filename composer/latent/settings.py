@@ -21,6 +21,9 @@ class LatentSettings(BaseModel):
 
     levels: Count = 4
     """Q: interactions, at equal fractions of each expert's depth; the last is at its end."""
+    insertion: Literal["after", "before"] = "after"
+    """Where the primary hears a level: behind the stack of layers that ends there, or before it, so
+    that the first level is before its first layer. Peers' states are those at a stack's end."""
     width: Count = 64
     """d: the space that all experts' states are projected to."""
     heads: Count = 4

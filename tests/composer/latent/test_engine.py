@@ -22,6 +22,7 @@ from tests.composer.latent.groups import PROMPTS, ask, engine, group, thinkers, 
 WAYS: list[dict[str, Any]] = [
     {},
     {"attend_self": True},
+    {"insertion": "before", "attend_self": True},
     {"think_tokens": 4},
     {"refresh": "token"},
     {"refresh": "every_n", "refresh_every": 3},
@@ -67,7 +68,7 @@ def test_a_batch_says_what_each_says_alone(pair: tuple[Thinker, ...], way: dict[
         assert all(abs(a.logprob - b.logprob) < 1e-4 for a, b in pairs)
 
 
-@pytest.mark.parametrize("way", WAYS[:3], ids=lambda way: "-".join(map(str, way.values())))
+@pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: "-".join(map(str, way.values())))
 def test_what_was_cached_changes_nothing(pair: tuple[Thinker, ...], way: dict[str, Any]) -> None:
     made = endless(pair, **way)
     n_tokens = 20 if way else 64

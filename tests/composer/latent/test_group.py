@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from composer.errors import ConfigError
-from composer.latent.families import check_family, level_layers
+from composer.latent.families import check_family, hooked, level_layers
 from composer.latent.group import Group
 from composer.latent.members import Thinker
 from composer.latent.reading import Reading, in_steps, read_answer, read_prompt
@@ -68,7 +69,14 @@ def alone(thinker: Thinker, answer: str = "oslo red") -> torch.Tensor:
 
 @pytest.mark.parametrize("primary", range(len(FAMILIES)), ids=FAMILIES)
 @pytest.mark.parametrize(
-    "settings", [{}, {"attend_self": True}, {"gate": "channel"}, {"gate": "none"}]
+    "settings",
+    [
+        {},
+        {"attend_self": True},
+        {"gate": "channel"},
+        {"gate": "none"},
+        {"insertion": "before", "attend_self": True},
+    ],
 )
 def test_an_untrained_primary_is_itself_to_the_last_bit(
     four: tuple[Thinker, ...], primary: int, settings: dict[str, Any]
@@ -81,11 +89,14 @@ def test_an_untrained_primary_is_itself_to_the_last_bit(
     assert torch.equal(together, alone(four[primary]))
 
 
-@pytest.mark.parametrize("gate", ["scalar", "channel", "none"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"gate": "scalar"}, {"gate": "channel"}, {"gate": "none"}, {"insertion": "before"}],
+)
 def test_gradients_reach_every_trained_tensor_that_has_a_part_and_no_frozen_one(
-    four: tuple[Thinker, ...], gate: str
+    four: tuple[Thinker, ...], settings: dict[str, Any]
 ) -> None:
-    made = group(four[:2], opened=0.1, levels=3, attend_self=True, gate=gate)
+    made = group(four[:2], opened=0.1, levels=3, attend_self=True, **settings)
 
     scores(made).logsumexp(-1).sum().backward()
 
@@ -106,6 +117,26 @@ def test_an_open_gate_lets_peers_change_what_is_said(four: tuple[Thinker, ...]) 
         changed = scores(made) - alone(four[0])
 
     assert float(changed.abs().max()) > 0.01
+
+
+def test_a_primary_hears_each_level_behind_a_stack_or_before_it(four: tuple[Thinker, ...]) -> None:
+    thinker = four[1]
+    assert thinker.hears_at(2, "after") == thinker.layers(2) == (1, 3)
+    assert thinker.hears_at(2, "before") == (-1, 1)
+    embedded = group((thinker, four[0]), opened=0.5, levels=1, insertion="before")
+    ended = Group(embedded.thinkers, copy.deepcopy(embedded.interaction))
+    ended.interaction.settings = embedded.settings.model_copy(update={"insertion": "after"})
+    seen: list[torch.Tensor] = []
+
+    def told(made: Group) -> torch.Tensor:
+        seen.clear()
+        with torch.no_grad(), hooked(thinker.network, [0], lambda _, state: seen.append(state)):
+            scores(made)
+        return seen[0]
+
+    untold = told(group((thinker, four[0]), levels=1))
+    assert torch.equal(told(ended), untold)
+    assert not torch.equal(told(embedded), untold)
 
 
 def test_what_peers_read_is_what_counts(four: tuple[Thinker, ...]) -> None:
