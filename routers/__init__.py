@@ -159,6 +159,12 @@ def _outcome_loader(name: str) -> Callable[[Path, Encoder], FittedRouter]:
     return load
 
 
+def _load_mixture(folder: Path, encoder: Encoder) -> FittedRouter:
+    from routers.thoughts.mixture import load_mixture
+
+    return load_mixture(folder, encoder)
+
+
 FITTED: Mapping[str, Callable[[Settings, Encoder], FittedRouter]] = {
     "prior": _prior,
     **{name: _outcome_router(name) for name in LEARNERS},
@@ -166,6 +172,7 @@ FITTED: Mapping[str, Callable[[Settings, Encoder], FittedRouter]] = {
 """Routers that learn from recorded outcomes, and their factories."""
 LOADERS: Mapping[str, Callable[[Path, Encoder], FittedRouter]] = {
     "prior": _load_prior,
+    "mixture": _load_mixture,
     **{name: _outcome_loader(name) for name in LEARNERS},
 }
-"""The same routers, and what reads the folder that one was saved in."""
+"""The same routers, that of a group, and what reads the folder that one was saved in."""

@@ -64,6 +64,12 @@ def fit(
     ] = None,
     refresh_every: Annotated[int | None, typer.Option(help="Tokens, for every_n.")] = None,
     active: Annotated[int | None, typer.Option(help="Experts that take part at a time.")] = None,
+    router: Annotated[
+        bool,
+        typer.Option(
+            "--router", help="Train a router of who takes part as well, and keep it there."
+        ),
+    ] = False,
     think_tokens: Annotated[
         int | None, typer.Option(help="Tokens that each peer says to the prompt by itself first.")
     ] = None,
@@ -87,13 +93,17 @@ def fit(
     """Fit a Mixture of Thoughts: experts stay as they are, what lies between them is trained.
 
     The folder then holds latent.json, latent.safetensors, losses.json and losses.svg, and an expert
-    of experts.yaml with `engine: latent` takes it as its source. The same command goes on where it
-    was ended. docs/latent.md has all settings, and what each is if it is left out.
+    of experts.yaml with `engine: latent` takes it as its source; with --router a composition takes
+    it as its router, too (router: {from: DIR}). The same command goes on where it was ended.
+    docs/latent.md has all settings, and what each is if it is left out.
 
     composer latent fit --experts smol,gemma --data train.jsonl --save groups/both
 
     composer latent fit --experts smol,units --primary smol --data cases.jsonl --save groups/units
     --steps 100 --set gate_rate=0.02
+
+    composer latent fit --experts smol,gemma,units --data cases.jsonl --save groups/three --active 2
+    --router
     """
     set_up_logging(verbose)
     from composer.cli.latent_group import (
@@ -101,6 +111,7 @@ def fit(
         read_primaries,
         read_recipe,
         resolve_member,
+        router_kept,
     )
     from composer.cli.latent_run import as_text, draw, progress_shown, tell
     from composer.cli.output import stderr, stdout, write_json
@@ -120,6 +131,7 @@ def fit(
         "active": active,
         "think_tokens": think_tokens,
         "seed": seed,
+        "router": router or None,
     }
     given = {key: value for key, value in options.items() if value is not None}
     shape, recipe = read_recipe(given, read_settings(settings or ()))
@@ -154,6 +166,7 @@ def fit(
         dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[recipe.dtype]
         with stderr().status(f"loading {', '.join(identities)}"):
             thinkers = [load_thinker(member, dtype=dtype, device=device) for member in members]
+        encoder, keep_router = router_kept(save, identities, recipe)
         with progress_shown(recipe) as (on_read, on_step):
             artefact, done = fit_group(
                 named,
@@ -164,6 +177,8 @@ def fit(
                 recipe,
                 primaries=primaries,
                 states=states,
+                encoder=encoder,
+                keep_router=keep_router,
                 on_read=on_read,
                 on_step=on_step,
             )

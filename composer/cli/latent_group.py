@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,14 @@ from composer.errors import ConfigError
 from composer.suggest import unknown_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from composer.experts import Registry
+    from composer.latent.fitting import KeepRouter
     from composer.latent.recipe import Recipe
+    from composer.latent.routing import ThoughtRouter
     from composer.latent.settings import LatentSettings
+    from composer.protocols import Encoder
     from composer.types import Member
 
 
@@ -111,3 +116,27 @@ def resolve_member(registry: Registry, member: Member) -> Member:
     own = {name: source for name, source in spec.adapters.items() if name == member.expert}
     found = resolve_spec(replace(spec, adapters=own), models=cache_dir() / "models")
     return replace(member, model_path=found.model_path, adapter=found.adapters.get(member.expert))
+
+
+def router_kept(
+    folder: Path, experts: Iterable[str], recipe: Recipe
+) -> tuple[Encoder | None, KeepRouter]:
+    """What a group's router reads queries by, and what writes it into the group's folder.
+
+    Args:
+        folder: The group's.
+        experts: Names, in the group's order.
+        recipe: Without a router nothing is read and nothing written.
+    """
+    if not recipe.router:
+        return None, lambda network, writers, k: None
+    from composer.assembly import default_encoder
+    from composer.backends.sources import cache_dir
+    from routers.thoughts.mixture import MixtureRouter
+
+    encoder, names = default_encoder(cache_dir()), tuple(experts)
+
+    def keep(network: ThoughtRouter, writers: Sequence[int], k: int) -> None:
+        MixtureRouter(network, names, writers, k, encoder).save(folder)
+
+    return encoder, keep

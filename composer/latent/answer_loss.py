@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from random import Random
 from typing import Literal
@@ -40,6 +40,7 @@ def answer_nats(
     *,
     control: Control | None = None,
     listened: Sequence[int] | None = None,
+    weights: Tensor | None = None,
 ) -> list[Tensor]:
     """Of each row the loss of each of its answer's tokens, [n] float32 in nats.
 
@@ -49,6 +50,7 @@ def answer_nats(
         rows: Their numbers.
         control: What is attended to instead; None: peers' states of the row itself.
         listened: With `shuffled`, of which row each one's peers' states are.
+        weights: What experts' values are multiplied by, [rows, M]; None: by nothing.
     """
     primary, *peers = who
     lessons = [study.lesson(row, primary) for row in rows]
@@ -60,6 +62,8 @@ def answer_nats(
         heard = [study.heard(peer, primary, listened or rows) for peer in peers]
         if control == "zero":
             heard = [_silenced(one) for one in heard]
+        if weights is not None:
+            heard = [replace(one, weights=weights[:, one.expert]) for one in heard]
         device = study.group.thinkers[primary].device
         memories = study.group.memories(heard, device)
         logits = study.group.logits(primary, readings, memories, keep)
@@ -73,9 +77,14 @@ def answer_nats(
 
 @torch.no_grad()
 def evaluate(
-    study: Study, *, control: Control | None = None, batch: int = 8, seed: int = 0
+    study: Study,
+    *,
+    control: Control | None = None,
+    batch: int = 8,
+    seed: int = 0,
+    who: Sequence[Who] | None = None,
 ) -> list[RowLoss]:
-    """What each row's answer costs the group, the first primary writing where a row does not say.
+    """What each row's answer costs the group, the first primary writing where nobody says.
 
     Args:
         study: The rows, none of which should have been learned from.
@@ -83,18 +92,19 @@ def evaluate(
             another row of the study, of which there have to be two or more.
         batch: Rows at one time.
         seed: Of who hears whom, and of the peers where fewer than all are active.
+        who: Experts that take part in each row, as a router chose; None: see `Study.who`.
     """
     others = _others(len(study.rows), seed)
     found: dict[int, RowLoss] = {}
     apart: dict[Who, list[int]] = {}
     for row in range(len(study.rows)):
-        apart.setdefault(study.who(row, 0, seed), []).append(row)
-    for who, rows in apart.items():
-        rows.sort(key=lambda row, primary=who[0]: len(study.lesson(row, primary).reading))
+        apart.setdefault(who[row] if who else study.who(row, 0, seed), []).append(row)
+    for part, rows in apart.items():
+        rows.sort(key=lambda row, primary=part[0]: len(study.lesson(row, primary).reading))
         for begin in range(0, len(rows), batch):
             some = rows[begin : begin + batch]
             listened = [others[row] for row in some] if control == "shuffled" else None
-            nats = answer_nats(study, who, some, control=control, listened=listened)
+            nats = answer_nats(study, part, some, control=control, listened=listened)
             for row, of_row in zip(some, nats, strict=True):
                 found[row] = RowLoss(float(of_row.sum()), len(of_row))
     return [found[row] for row in range(len(study.rows))]

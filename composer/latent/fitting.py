@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,17 +29,30 @@ from composer.latent.artefact import (
     save_artefact,
 )
 from composer.latent.group import Group
+from composer.latent.joint import JointRouter, chosen, embed_rows, make_joint
 from composer.latent.members import Thinker
 from composer.latent.recipe import Recipe
+from composer.latent.routing import ThoughtRouter
 from composer.latent.rows import TRAIN, Row
 from composer.latent.settings import LatentSettings
 from composer.latent.states_cache import StatesCache
-from composer.latent.study import OnRead, Study
+from composer.latent.study import OnRead, Study, Who
 from composer.latent.training import STATE, OnStep, Step, forget_run, run_settings, train
 from composer.types import Member
 
+if TYPE_CHECKING:
+    from composer.protocols import Encoder
+
+KeepRouter = Callable[[ThoughtRouter, Sequence[int], int], None]
+"""Is given a router, numbers of those that may write, and how many take part."""
+
 LOSSES, CHART, STATES, LOCK = "losses.json", "losses.svg", "states", "lock"
-OURS = {ABOUT, TENSORS, f"{TENSORS}.tmp", LOSSES, CHART, STATES, LOCK, STATE, f"{STATE}.new"}
+ROUTER = ("router.json", "arrays.npz", ".router.json", ".arrays.npz")
+"""What `routers` keep a router in."""
+OURS = {
+    *(ABOUT, TENSORS, f"{TENSORS}.tmp", LOSSES, CHART, STATES, LOCK, STATE, f"{STATE}.new"),
+    *ROUTER,
+}
 """Whatever a run leaves in its folder, wherever it is ended."""
 
 
@@ -76,6 +90,8 @@ def fit_group(
     *,
     primaries: Sequence[str] = (),
     states: Path | None = None,
+    encoder: Encoder | None = None,
+    keep_router: KeepRouter = lambda network, writers, k: None,
     on_read: OnRead = lambda name, done, total: None,
     on_step: OnStep = lambda step, loss, gates: None,
 ) -> tuple[Artefact, list[Step]]:
@@ -90,12 +106,15 @@ def fit_group(
         recipe: How.
         primaries: Names of those that may write; empty: the first expert.
         states: Where peers' states are kept; None: in the folder, until the end.
+        encoder: Of queries, for a recipe with a router.
+        keep_router: Called with the router once it is trained, before the group is saved.
         on_read: Called as peers read the rows.
         on_step: Called after each step.
 
     Raises:
         ConfigError: There is nothing to learn from, a row is too long, the run came to no number,
-            what was kept of an earlier one is of another, or one is under way in the folder.
+            what was kept of an earlier one is of another, or one is under way in the folder; or a
+            router has nothing to choose.
     """
     learned = [row for row in rows if row.split == TRAIN]
     held_out = [row for row in rows if row.split != TRAIN]
@@ -110,13 +129,17 @@ def fit_group(
         [thinker.width for thinker in thinkers], numbers, settings, seed=recipe.seed
     ).to(thinkers[numbers[0]].device)
     group = Group(tuple(thinkers), interaction)
+    joint = None
+    if recipe.router:
+        assert encoder is not None, "a router reads what an encoder makes of queries"
+        joint = make_joint(learned, encoder, numbers, len(thinkers), settings, recipe)
     cache = StatesCache(states or folder / STATES)
     with AppendedFile(folder / LOCK):
         study = Study(group, learned, primaries, cache)
         judged = Study(group, held_out, primaries, cache)
         judged.prepare(on_read=on_read)
         study.prepare(on_read=on_read)
-        steps = train(study, folder, recipe, on_step=on_step)
+        steps = train(study, folder, recipe, joint=joint, on_step=on_step)
         identities = {thinker.name: thinker.identity for thinker in thinkers}
         artefact = Artefact(describe_members(members, thinkers), primaries, settings)
         for weight in interaction.parameters():
@@ -127,8 +150,12 @@ def fit_group(
             "n_rows": len(learned),
             "loss": steps[-1].loss,
             "gates": dict(steps[-1].gates),
-            "held_out": _judge(judged) if held_out else None,
+            "held_out": _judge(judged, joint, encoder) if held_out else None,
         }
+        if joint is not None:
+            training["terms"] = steps[-1].terms
+            joint.network.eval().requires_grad_(requires_grad=False)
+            keep_router(joint.network, numbers, joint.k)
         artefact = replace(artefact, training=training)
         _save_losses(folder, steps)
         save_artefact(folder, artefact, interaction)
@@ -138,19 +165,29 @@ def fit_group(
     return artefact, steps
 
 
-def _judge(study: Study) -> dict[str, Any]:
+def _judge(study: Study, joint: JointRouter | None, encoder: Encoder | None) -> dict[str, Any]:
     """Nats of an answer's token: of the primary alone, with its peers, and with those of others."""
+    who: Sequence[Who] | None = None
+    if joint is not None and encoder is not None:
+        who = chosen(joint.network, embed_rows(encoder, study.rows), joint.k, joint.writers)
     found: dict[str, Any] = {
         "n_rows": len(study.rows),
-        "alone": mean_nats(evaluate(study, control="alone")),
-        "together": mean_nats(evaluate(study)),
+        "alone": mean_nats(evaluate(study, control="alone", who=who)),
+        "together": mean_nats(evaluate(study, who=who)),
     }
     if len(study.rows) > 1:
-        found["shuffled"] = mean_nats(evaluate(study, control="shuffled"))
+        found["shuffled"] = mean_nats(evaluate(study, control="shuffled", who=who))
+    if who is not None:
+        found["chosen"] = {
+            "+".join(study.names[number] for number in one): n / len(who)
+            for one, n in sorted(Counter(who).items())
+        }
     return found
 
 
 def _save_losses(folder: Path, steps: Sequence[Step]) -> None:
     gates = {name: [step.gates[name] for step in steps] for name in steps[-1].gates}
-    told = {"loss": [step.loss for step in steps], "gates": gates}
+    told: dict[str, Any] = {"loss": [step.loss for step in steps], "gates": gates}
+    if steps[-1].terms is not None:
+        told["terms"] = [step.terms for step in steps]
     write_whole(folder / LOSSES, json.dumps(told) + "\n")

@@ -28,6 +28,8 @@ class Heard:
     readings: Sequence[Reading]
     states: Sequence[Tensor]
     """Of each text, [Q, S, h]."""
+    weights: Tensor | None = None
+    """What its values are multiplied by in each text, [B]; None: by nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,8 @@ class Group:
             memory = level.remember(
                 level.project(one.expert, states), *_places(one.readings, longest, device)
             )
+            if one.weights is not None:
+                memory = memory.weighted(one.weights.to(device))
             found = memory if found is None else found.joined(memory)
         assert found is not None, "a primary without peers"
         return found

@@ -50,6 +50,10 @@ class Memory:
             torch.cat((self.since, other.since), dim=1),
         )
 
+    def weighted(self, weights: Tensor) -> Memory:
+        """With each text's values multiplied by its weight, [B]."""
+        return Memory(self.keys, self.values * weights[:, None, None, None], self.since)
+
     def rows(self, which: Tensor) -> Memory:
         """That of some texts of the batch, [B'] int64."""
         return Memory(self.keys[which], self.values[which], self.since[which])

@@ -30,6 +30,22 @@ class Recipe:
     """Steps after which the run can be taken up again."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the experts' weights and states; what is trained is in float32."""
+    router: bool = False
+    """Whether a router that chooses who takes part is trained as well; what follows is of it."""
+    router_hidden: int = 128
+    """Width of its hidden layer."""
+    router_rate: float = 1e-3
+    """Its highest rate of learning."""
+    temperature: float = 1.0
+    """Of the softmax whose gradient its choices have."""
+    entropy: float = 0.01
+    """Weight of a query's even shares."""
+    balance: float = 0.01
+    """Weight of experts' even loads."""
+    consistency: float = 0.01
+    """Weight of the same shares under other noise."""
+    choice: float = 1.0
+    """Weight of whoever loses less being the one that writes."""
 
     def __post_init__(self) -> None:
         """Check it.
@@ -37,18 +53,18 @@ class Recipe:
         Raises:
             ValueError: A count is less than 1, or an amount is negative.
         """
-        for name in ("steps", "batch", "accumulate", "keep_every"):
+        for name in ("steps", "batch", "accumulate", "keep_every", "router_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name!r} is {getattr(self, name)!r}; 1 or more is needed")
-        for name in ("learning_rate", "gate_rate", "clip"):
+        for name in ("learning_rate", "gate_rate", "clip", "router_rate", "temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name!r} is {getattr(self, name)!r}; more than 0 is needed")
-        for name in ("warmup_steps", "weight_decay"):
+        for name in ("warmup_steps", "weight_decay", "entropy", "balance", "consistency", "choice"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name!r} is {getattr(self, name)!r}; 0 or more is needed")
 
-    def rates_at(self, step: int) -> tuple[float, float]:
-        """Of all weights, and of gates.
+    def rates_at(self, step: int) -> tuple[float, float, float]:
+        """Of the interaction's weights, of its gates, and of the router.
 
         Args:
             step: From 0.
@@ -56,6 +72,7 @@ class Recipe:
         return (
             rate_at(self.learning_rate, step, self.steps, self.warmup_steps),
             rate_at(self.gate_rate, step, self.steps, self.warmup_steps),
+            rate_at(self.router_rate, step, self.steps, self.warmup_steps),
         )
 
 

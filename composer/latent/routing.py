@@ -9,8 +9,8 @@ In training Gumbel noise is added to the logits first, so that others are tried 
 choice comes with straight-through weights: 1 for the chosen, 0 for the others, exactly, while the
 gradient is that of the softmax. A peer's weight [B] is meant to multiply its values [B, H, S, d/H]
 (`composer.latent.interaction.Memory.values`), which changes no number on the way forward and tells
-the router on the way back whether the primary would rather have heard more of that peer; the
-primary's own weight multiplies its loss, see `composer.latent.routing_losses.choice_loss`.
+the router on the way back whether the primary would rather have heard more of that peer. Who
+should write is learned by `composer.latent.routing_losses.choice_loss`.
 
 Source: Mixture of Thoughts (arXiv 2509.21164): a frozen sentence encoder, an MLP, top-K with the
 largest as the primary, Gumbel noise and straight-through gradients. The estimate is that of Jang et
@@ -25,14 +25,11 @@ those here are ours, and so is that the gradient of every membership is one soft
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,7 +55,8 @@ class Routing:
     active: Tensor
     """[n, K] int64, distinct: the primary, then its peers, the likeliest first."""
     weights: Tensor
-    """Of taking part, [n, M]: 1 for the active, 0 for the others; the gradient is a softmax's."""
+    """Of taking part, [n, M]: 1 for the active, 0 for the others; the gradient is a softmax's, over
+    all but the one that alone may write."""
     writing: Tensor
     """Of being the primary, [n, M]: 1 for that and 0 for the others; the gradient in the same way,
     by a softmax over those that may write."""
@@ -133,14 +131,8 @@ class ThoughtRouter(nn.Module):
         return choose(logits, k, noise=noise, temperature=temperature, writers=writers)
 
     def described(self) -> dict[str, Any]:
-        """Its shape, JSON values: what `load_thought_router` needs beside the weights."""
+        """Its shape, JSON values: what it is made of again, beside its weights."""
         return {"dimension": self.dimension, "experts": self.experts, "hidden": self.hidden}
-
-    def save(self, file: Path) -> dict[str, Any]:
-        """Write its weights as safetensors, and return `described`."""
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        save_file(tensors, file)
-        return self.described()
 
 
 def choose(
@@ -173,6 +165,9 @@ def choose(
     if not set(may_write) & set(range(n_experts)) == set(may_write) or not may_write:
         raise ConfigError(f"writers {list(may_write)} are none of {n_experts} experts; name some")
     perturbed = logits if noise is None else logits + noise
+    # Who always writes is no choice, and has no share in that of peers.
+    sole = torch.zeros(n_experts, dtype=torch.bool, device=logits.device)
+    sole[list(may_write) if len(may_write) == 1 < n_experts else []] = True
     silent = torch.ones(n_experts, dtype=torch.bool, device=logits.device)
     silent[list(may_write)] = False
     written = perturbed.masked_fill(silent, -math.inf)
@@ -184,7 +179,9 @@ def choose(
         perturbed,
         primaries,
         active,
-        _straight_through(active, (perturbed / temperature).softmax(dim=1)),
+        _straight_through(
+            active, (perturbed.masked_fill(sole, -math.inf) / temperature).softmax(dim=1)
+        ),
         _straight_through(primaries[:, None], (written / temperature).softmax(dim=1)),
         may_write,
     )
@@ -199,27 +196,6 @@ def gumbel(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
 def embedded(encoder: Encoder, prompts: Sequence[str]) -> Tensor:
     """Embeddings [n, e] of prompts by the encoder that the router is trained beside."""
     return torch.from_numpy(encoder.encode(prompts))
-
-
-def load_thought_router(file: Path, described: Mapping[str, Any]) -> ThoughtRouter:
-    """The router that `ThoughtRouter.save` wrote, in no training.
-
-    Args:
-        file: Its weights.
-        described: What `save` returned.
-
-    Raises:
-        ConfigError: There are no such weights, or they are of another shape.
-    """
-    try:
-        router = ThoughtRouter(
-            described["dimension"], described["experts"], hidden=described["hidden"]
-        )
-        router.load_state_dict(load_file(file))
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as exc:
-        line = str(exc).splitlines()[0]
-        raise ConfigError(f"{file}: holds no such router ({line}); train it again") from exc
-    return router.eval()
 
 
 def _straight_through(chosen: Tensor, shares: Tensor) -> Tensor:

@@ -108,16 +108,22 @@ def choice_loss(routing: Routing, losses: Tensor, baseline: float) -> Tensor:
 
     Its value is a report; its gradient makes an expert that loses less than the baseline likelier
     to be the primary, and one that loses more less so. Ours: the language-model loss alone does not
-    tell the router who should write, since an expert that does not write has no loss. Of REINFORCE
-    (whose gradient is that of log p) it differs by the factor p, so that rare choices weigh less
-    and the noise of the gradient stays bounded.
+    tell the router who should write, since an expert that does not write has no loss. The estimate
+    is REINFORCE (Williams 1992): under Gumbel noise the primary is a draw from the softmax of the
+    logits of those that may write, so whatever the baseline is, the mean of its gradient is that of
+    the expected loss. A straight-through weight in place of log p would not have that mean: where
+    all lose much, it would pull towards even shares.
 
     Args:
         routing: Of n prompts.
         losses: The language-model loss of each prompt's primary, [n]; no gradient goes to it.
         baseline: What losses are compared with, as `Baseline.mean`.
     """
-    weight = routing.writing.gather(1, routing.primaries[:, None])[:, 0]
+    places = [routing.writers.index(primary) for primary in routing.primaries.tolist()]
+    logs = routing.logits[:, list(routing.writers)].log_softmax(dim=1)
+    log = logs[range(len(places)), places]
+    # 1 exactly, with the gradient of log p.
+    weight = 1 + (log - log.detach())
     return (weight * (losses.detach().to(weight) - baseline)).mean()
 
 
@@ -131,8 +137,8 @@ def routing_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """All terms, and their weighted sum.
 
-    Balanced is who writes, among those that may: if all experts take part, their memberships are
-    equal whatever the router does.
+    Balanced is who takes part; if all experts do, who writes, among those that may. Who alone may
+    write is left out of it.
 
     Args:
         routing: What was used.
@@ -146,7 +152,7 @@ def routing_loss(
     """
     terms = {
         "entropy": entropy_loss(routing.logits),
-        "balance": balance_loss(routing.writing[:, list(routing.writers)]),
+        "balance": balance_loss(_balanced(routing)),
         "consistency": consistency_loss(routing.perturbed, again.perturbed),
     }
     if losses is not None:
@@ -157,3 +163,13 @@ def routing_loss(
         if weight := getattr(weights, name):
             total = total + weight * term
     return total, {name: float(term.detach()) for name, term in terms.items()}
+
+
+def _balanced(routing: Routing) -> Tensor:
+    """The weights [n, ...] whose loads the router decides on."""
+    n_experts, writers = routing.logits.shape[1], list(routing.writers)
+    if routing.active.shape[1] == n_experts:
+        return routing.writing[:, writers]
+    sole = writers if len(writers) == 1 else []
+    others = [expert for expert in range(n_experts) if expert not in sole]
+    return routing.weights[:, others]

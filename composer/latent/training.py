@@ -17,6 +17,7 @@ import torch
 
 from composer.errors import ConfigError
 from composer.latent.answer_loss import answer_nats
+from composer.latent.joint import JointRouter, Terms
 from composer.latent.recipe import Recipe
 from composer.latent.rows import Row, rows_digest
 from composer.latent.settings import LatentSettings
@@ -38,6 +39,8 @@ class Step:
     loss: float
     """Nats of an answer's token."""
     gates: Gates
+    terms: Terms | None = None
+    """What the router was taught; None: there is none."""
 
 
 def run_settings(
@@ -70,6 +73,7 @@ def train(
     folder: Path,
     recipe: Recipe,
     *,
+    joint: JointRouter | None = None,
     on_step: OnStep = lambda step, loss, gates: None,
 ) -> list[Step]:
     """Train the study's interaction in place, or go on where an earlier run stopped.
@@ -81,6 +85,7 @@ def train(
         study: Prepared; its interaction is untrained, made from the recipe's seed.
         folder: Of the state; made if it is not there.
         recipe: How.
+        joint: A router, untrained, that is trained along with it; None: there is none.
         on_step: Called after each step.
 
     Returns:
@@ -94,27 +99,34 @@ def train(
     weights = dict(interaction.named_parameters())
     gates = [weight for name, weight in weights.items() if ".gate." in name]
     others = [weight for name, weight in weights.items() if ".gate." not in name]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": others, "weight_decay": recipe.weight_decay},
-            {"params": gates, "weight_decay": 0.0},
-        ]
-    )
+    trained = [
+        {"params": others, "weight_decay": recipe.weight_decay},
+        {"params": gates, "weight_decay": 0.0},
+    ]
+    of_router = {} if joint is None else dict(joint.network.named_parameters())
+    if of_router:
+        trained.append({"params": list(of_router.values()), "weight_decay": 0.0})
+    optimiser = torch.optim.AdamW(trained)
     identities = {thinker.name: thinker.identity for thinker in study.group.thinkers}
     begun = run_settings(recipe, study.group.settings, identities, study.primaries, study.rows)
-    state = TrainingState(folder / STATE, begun, weights, optimiser)
-    done = [Step(**kept) for kept in state.take_up()]
+    kept = weights | {f"router.{name}": weight for name, weight in of_router.items()}
+    state = TrainingState(folder / STATE, begun, kept, optimiser)
+    done = [Step(**step) for step in state.take_up()]
     n_kept = len(done)
     for step in range(n_kept, recipe.steps):
-        for group, rate in zip(optimiser.param_groups, recipe.rates_at(step), strict=True):
+        # Without a router the last rate is nobody's.
+        for group, rate in zip(optimiser.param_groups, recipe.rates_at(step), strict=False):
             group["lr"] = rate
-        loss = _backward(study, recipe, step)
-        norm = float(torch.nn.utils.clip_grad_norm_(list(weights.values()), recipe.clip))
+        loss, terms = _backward(study, recipe, step, joint, done[-1].terms if done else None)
+        norm = sum(
+            float(torch.nn.utils.clip_grad_norm_(list(some.values()), recipe.clip))
+            for some in (weights, of_router)
+        )
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise _diverged(loss, step + 1, recipe, folder / STATE, n_kept)
         optimiser.step()
         optimiser.zero_grad()
-        done.append(Step(loss, _open_gates(study)))
+        done.append(Step(loss, _open_gates(study), terms))
         on_step(step + 1, loss, done[-1].gates)
         if (step + 1) % recipe.keep_every == 0 or step + 1 == recipe.steps:
             n_kept = len(done)
@@ -133,28 +145,40 @@ def forget_run(folder: Path) -> None:
     shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
-def _backward(study: Study, recipe: Recipe, step: int) -> float:
-    """Add the gradients of a step's mean loss, which is returned."""
-    parts = _parts(study, recipe, step)
-    n_tokens = sum(len(study.lesson(row, who[0]).targets) for who, rows in parts for row in rows)
-    total = 0.0
-    for who, rows in parts:
-        nats = torch.cat(answer_nats(study, who, rows)).sum() / n_tokens
-        nats.backward()
-        total += nats.item()
-    return total
+def _backward(
+    study: Study, recipe: Recipe, step: int, joint: JointRouter | None, before: Terms | None
+) -> tuple[float, Terms | None]:
+    """Add a step's gradients; its mean loss, and what the router was taught."""
+    rows = rows_at(len(study.rows), recipe, step)
+    drawn = None if joint is None else joint.draw(rows, step)
+    who = drawn.who if drawn else [study.who(row, step, recipe.seed) for row in rows]
+    n_tokens = sum(
+        len(study.lesson(row, one[0]).targets) for row, one in zip(rows, who, strict=True)
+    )
+    total, losses = 0.0, [0.0] * len(rows)
+    for part, places in _parts(who, recipe):
+        weights = None if drawn is None else drawn.weights[places]
+        nats = answer_nats(study, part, [rows[place] for place in places], weights=weights)
+        loss = torch.cat(nats).sum() / n_tokens
+        loss.backward()
+        total += loss.item()
+        for place, of_row in zip(places, nats, strict=True):
+            losses[place] = of_row.mean().item()
+    if joint is None or drawn is None or not math.isfinite(total):
+        return total, None
+    return total, joint.backward(drawn, losses, before)
 
 
-def _parts(study: Study, recipe: Recipe, step: int) -> list[tuple[Who, list[int]]]:
-    """Rows of a step that are read together, and by whom."""
+def _parts(who: Sequence[Who], recipe: Recipe) -> list[tuple[Who, list[int]]]:
+    """Places in the step of rows that are read together, and by whom."""
     apart: dict[Who, list[int]] = {}
-    for row in rows_at(len(study.rows), recipe, step):
-        apart.setdefault(study.who(row, step, recipe.seed), []).append(row)
+    for place, one in enumerate(who):
+        apart.setdefault(one, []).append(place)
     most = -(-recipe.batch // recipe.accumulate)
     return [
-        (who, rows[begin : begin + most])
-        for who, rows in apart.items()
-        for begin in range(0, len(rows), most)
+        (one, places[begin : begin + most])
+        for one, places in apart.items()
+        for begin in range(0, len(places), most)
     ]
 
 

@@ -75,16 +75,27 @@ def read_model(meta: Mapping[str, Any], arrays: Arrays) -> ThoughtsModel:
     Raises:
         KeyError, ValueError: It is no such state.
     """
-    shape = meta["network"]
+    router = read_network(meta["network"], arrays)
+    columns = arrays["columns"]
+    if columns.ndim != 1 or not ((columns >= -1) & (columns < router.experts)).all():
+        raise ValueError(f"columns {columns.tolist()} of {router.experts} experts")
+    return ThoughtsModel(meta["settings"], router, columns)
+
+
+def read_network(shape: Mapping[str, Any], arrays: Arrays) -> ThoughtRouter:
+    """The network of a router, in no training.
+
+    Args:
+        shape: See `ThoughtRouter.described`.
+        arrays: Its weights by their names, and perhaps more.
+
+    Raises:
+        KeyError, ValueError: These are no such weights.
+    """
     router = ThoughtRouter(shape["dimension"], shape["experts"], hidden=shape["hidden"])
     weights = {name: torch.from_numpy(arrays[name]) for name in router.state_dict()}
     try:
         router.load_state_dict(weights)
     except RuntimeError as exc:
         raise ValueError(f"weights of other shapes than {dict(shape)}") from exc
-    columns = arrays["columns"]
-    if columns.ndim != 1 or not ((columns >= -1) & (columns < router.experts)).all():
-        raise ValueError(f"columns {columns.tolist()} of {router.experts} experts")
-    return ThoughtsModel(
-        meta["settings"], router.eval().requires_grad_(requires_grad=False), columns
-    )
+    return router.eval().requires_grad_(requires_grad=False)

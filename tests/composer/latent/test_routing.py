@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +18,6 @@ from composer.latent.routing import (
     choose,
     embedded,
     gumbel,
-    load_thought_router,
 )
 from routers.encoder import HashingEncoder
 
@@ -202,35 +199,6 @@ def test_prompts_are_embedded_by_the_encoder_that_is_handed_in():
 
     assert found.shape == (2, encoder.dimension)
     assert ThoughtRouter(encoder.dimension, M)(found).shape == (2, M)
-
-
-def test_a_saved_router_says_what_it_said_before(
-    router: ThoughtRouter, embeddings: Tensor, tmp_path: Path
-):
-    router.settle(embeddings)
-
-    described = json.loads(json.dumps(router.save(tmp_path / "router.safetensors")))
-    again = load_thought_router(tmp_path / "router.safetensors", described)
-
-    assert not again.training
-    assert torch.equal(again(embeddings), router(embeddings))
-
-
-def test_weights_that_are_missing_or_of_another_shape_are_refused(
-    router: ThoughtRouter, tmp_path: Path
-):
-    file = tmp_path / "router.safetensors"
-    described = router.save(file)
-
-    with pytest.raises(ConfigError, match=r"holds no such router .*; train it again"):
-        load_thought_router(file, {**described, "experts": M + 1})
-    with pytest.raises(ConfigError, match="holds no such router"):
-        load_thought_router(file, {})
-    with pytest.raises(ConfigError, match="holds no such router"):
-        load_thought_router(tmp_path / "none.safetensors", described)
-    file.write_bytes(b"no weights")
-    with pytest.raises(ConfigError, match="holds no such router"):
-        load_thought_router(file, described)
 
 
 @pytest.mark.parametrize("k", [0, M + 1])

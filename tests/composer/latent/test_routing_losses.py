@@ -109,6 +109,27 @@ def test_an_expert_that_loses_less_than_the_baseline_is_made_likelier():
     assert scores.grad[0, 0] < 0 < scores.grad[1, 0]
 
 
+@given(st.floats(-5, 5), st.integers(0, 20))
+def test_the_mean_gradient_of_the_choice_is_that_of_the_expected_loss(baseline: float, seed: int):
+    losses = torch.rand(3, generator=drawn(seed))
+    scores = logits(seed, 1, 3)
+    expected = scores.clone().requires_grad_()
+    (expected.softmax(dim=1)[0] @ losses).backward()
+    shares = scores.softmax(dim=1)[0]
+
+    found = torch.zeros(1, 3)
+    for primary in range(3):
+        here = scores.clone().requires_grad_()
+        noise = torch.zeros(1, 3)
+        noise[0, primary] = 100
+        choice_loss(choose(here, 1, noise=noise), losses[[primary]], baseline).backward()
+        assert here.grad is not None
+        found += shares[primary] * here.grad
+
+    assert expected.grad is not None
+    assert torch.allclose(found, expected.grad, atol=1e-4)
+
+
 def test_no_gradient_of_the_choice_goes_to_the_experts_loss():
     losses = torch.ones(8, requires_grad=True)
     scores = logits().requires_grad_()
