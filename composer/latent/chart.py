@@ -1,4 +1,7 @@
-"""How the loss fell, and how gates opened, while a group was fitted. Needs matplotlib."""
+"""How the loss fell, how gates opened and what a router learned, while a group was fitted.
+
+Needs matplotlib.
+"""
 
 # matplotlib is typed in part.
 # pyright: reportUnknownMemberType=false
@@ -14,6 +17,9 @@ from matplotlib.figure import Figure
 
 from composer.latent.training import Step
 
+TERMS = ("entropy", "balance", "consistency")
+"""What is drawn of the router's; the choice is in nats, and of another size."""
+
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -26,7 +32,7 @@ STYLE: Any = {
 
 
 def draw_losses(path: Path, steps: Sequence[Step]) -> None:
-    """Draw the loss of each step, and beside it each gate, a line a level.
+    """Draw the loss of each step, beside it each gate, a line a level, and each term of a router.
 
     Args:
         path: Where; its suffix says in which format.
@@ -34,18 +40,26 @@ def draw_losses(path: Path, steps: Sequence[Step]) -> None:
     """
     numbers = range(1, len(steps) + 1)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 2.6), layout="constrained")
-        gates = steps[-1].gates
-        left, *right = figure.subplots(1, 2 if gates else 1, squeeze=False)[0]
+        gates, terms = steps[-1].gates, steps[-1].terms
+        n_panels = 1 + bool(gates) + bool(terms)
+        figure = Figure(figsize=(3.5 * max(n_panels, 2), 2.6), layout="constrained")
+        left, *right = figure.subplots(1, n_panels, squeeze=False)[0]
         left.plot(numbers, [step.loss for step in steps], linewidth=1)
         left.set_xlabel("step")
         left.set_ylabel("nats a token of the answer")
-        for axes in right:
+        for axes in right[: bool(gates)]:
             for name, values in gates.items():
                 for level in range(len(values)):
                     opened = [step.gates[name][level] for step in steps]
                     axes.plot(numbers, opened, linewidth=1, label=f"{name}, level {level + 1}")
             axes.set_xlabel("step")
             axes.set_ylabel("size of the gate")
+            axes.legend(fontsize=7)
+        for axes in right[bool(gates) :]:
+            for name in TERMS:
+                values = [step.terms[name] for step in steps if step.terms]
+                axes.plot(numbers, values, linewidth=1, label=name)
+            axes.set_xlabel("step")
+            axes.set_ylabel("terms of the router")
             axes.legend(fontsize=7)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

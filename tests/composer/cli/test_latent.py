@@ -172,6 +172,29 @@ def test_any_of_the_experts_may_be_let_write(place: Path) -> None:
     assert set(said["gates"]) == {"ann", "bea"}
 
 
+def test_a_router_is_trained_along_and_routes_from_the_same_folder(place: Path) -> None:
+    said = fitted(
+        fit(place, "--primary", "ann", "--primary", "bea", "--router", "--output", "json")
+    )
+
+    assert {"entropy", "balance", "consistency", "choice", "baseline"} == said["terms"].keys()
+    assert sum(said["held_out"]["chosen"].values()) == pytest.approx(1)
+    names = {path.name for path in (place / "both").iterdir()}
+    assert names > {"latent.json", "router.json", "arrays.npz"}
+    losses = json.loads((place / "both" / "losses.json").read_text("utf-8"))
+    assert len(losses["terms"]) == 4
+    about = json.loads((place / "experts.yaml").read_text("utf-8"))
+    about["compositions"] = {"both": {"router": {"from": "both"}, "choose": {"k": 2}}}
+    (place / "experts.yaml").write_text(json.dumps(about), "utf-8")
+    words = ["route", "red or green", "--experts", str(place / "experts.yaml"), "-c", "both"]
+    routed = fitted(CliRunner().invoke(app, [*words, "--output", "json"]))
+    assert {choice["expert"] for choice in routed["choices"]} == {"ann", "bea"}
+
+
+def test_a_router_without_a_choice_is_one_line(place: Path) -> None:
+    assert "nothing to choose" in complaint(fit(place, "--router"))
+
+
 def test_states_may_be_kept_for_runs_to_come(place: Path) -> None:
     assert fit(place, "--states", str(place / "states")).exit_code == 0
     kept = {path: path.stat().st_mtime_ns for path in (place / "states").rglob("*.safetensors")}

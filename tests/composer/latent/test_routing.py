@@ -201,6 +201,19 @@ def test_prompts_are_embedded_by_the_encoder_that_is_handed_in():
     assert ThoughtRouter(encoder.dimension, M)(found).shape == (2, M)
 
 
+def test_who_alone_may_write_has_no_share_in_the_choice_of_peers():
+    scores = torch.zeros(1, 3)
+    scores[0, 0] = 9
+    scores.requires_grad_()
+
+    routing = choose(scores, 2, writers=[0])
+    routing.weights[0, routing.active[0, 1]].backward()
+
+    assert scores.grad is not None
+    assert float(scores.grad[0, 0]) == 0
+    assert sorted(scores.grad[0, 1:].tolist()) == pytest.approx([-0.25, 0.25])
+
+
 @pytest.mark.parametrize("k", [0, M + 1])
 def test_more_experts_than_there_are_or_none_are_refused(k: int):
     with pytest.raises(ConfigError, match=f"{k} of 5 experts cannot be active; give 1 to 5"):
