@@ -80,6 +80,17 @@ def ask(group: Group, lessons: Sequence[Lesson]) -> Asked:
     return Asked(tuple(lessons), tuple(readings), tuple(targets), tuple(heard))
 
 
+def of_peers(asked: Asked, peers: Sequence[int], rows: Sequence[int]) -> Asked:
+    """Some of the questions, with the states of some peers."""
+    heard = [one for one in asked.heard_of(rows) if one.expert in peers]
+    return Asked(
+        tuple(asked.lessons[i] for i in rows),
+        tuple(asked.readings[i] for i in rows),
+        tuple(asked.targets[i] for i in rows),
+        tuple(heard),
+    )
+
+
 def _hear(group: Group, peer: int, asked: Sequence[Reading]) -> Heard:
     """All that a peer has to say, a few questions at a time."""
     readings: list[Reading] = []

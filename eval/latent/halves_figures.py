@@ -65,25 +65,25 @@ def figures(experiment: Experiment, rights: Mapping[int, Right]) -> dict[str, An
     return found
 
 
-def of_ablations(
-    experiment: Experiment, runs: Mapping[str, Mapping[str, Any]], liar: str
-) -> dict[str, Any]:
+def of_ablations(experiment: Experiment, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """By change: shares right with intervals, the control on new companies, and seconds.
 
     Args:
         experiment: What was changed.
-        runs: What `ablate` said, by the change's name; all of seed 0.
-        liar: The change with a second peer, whose mixture has a name of its own.
+        runs: What `ablate` or `routed_run` said, by the change's name; all of seed 0.
     """
     found: dict[str, Any] = {}
     for name, run in runs.items():
-        mixture = "with a liar" if name == liar else "mixture"
-        shown: dict[str, Any] = {"seconds": run["seconds"], "n_trained": run["n_trained"]}
+        shown: dict[str, Any] = {"seconds": run["seconds"]}
+        if "heard_right" in run:
+            shown["heard_right"] = run["heard_right"]["new_companies"]
         for key, method, judged in (
-            ("new_companies", mixture, "new_companies"),
-            ("new_people", mixture, "new_people"),
+            ("new_companies", "mixture", "new_companies"),
+            ("new_people", "mixture", "new_people"),
             ("shuffled", "shuffled", "new_companies"),
         ):
+            if method not in run["right"]:
+                continue
             table, shown["n_questions"] = _by_company(
                 experiment, {0: run["right"]}, judged, [method]
             )

@@ -43,13 +43,12 @@ from eval.latent.small_models import (
     word_tokenizer,
 )
 
-Model = Literal["primary", "permuted", "peer", "liar"]
-"""Who knows the cities; the same facts permuted; who knows the employers; other employers."""
-Training = Literal["mixture", "permuted", "itself", "adapter", "with a liar"]
+Model = Literal["primary", "permuted", "peer", "left", "right"]
+"""Who knows the cities; the same facts permuted; who knows the employers; those of half of the
+people, and of the other half."""
+Training = Literal["mixture", "permuted", "itself", "adapter"]
 """Primary and peer; the primary of permuted facts and the peer; the primary and itself as its peer;
-a LoRA adapter on the primary alone; primary, peer, and a second peer with other facts."""
-TRAININGS: tuple[Training, ...] = ("mixture", "permuted", "itself", "adapter")
-"""Those of the comparison; the last one is of an ablation."""
+a LoRA adapter on the primary alone."""
 JUDGED = ("new_companies", "new_people")
 RANK = 8
 """Of the adapter: 71 thousand numbers, beside the interaction's 74 thousand."""
@@ -66,14 +65,20 @@ class Experiment:
     peer: Shape = field(
         default_factory=lambda: Shape("llama", 3, 128, steps=1600, learning_rate=2e-3)
     )
-    liar: Shape = field(
+    other: Shape = field(
         default_factory=lambda: Shape("gemma3_text", 3, 128, steps=1600, learning_rate=2e-3)
     )
+    """Of a second peer."""
     settings: LatentSettings = field(
         default_factory=lambda: LatentSettings(levels=1, insertion="before", think_tokens=8)
     )
     course: Course = field(default_factory=Course)
     world_seed: int = 0
+
+    def shape(self, model: Model) -> Shape:
+        """A model's."""
+        shapes = {"peer": self.peer, "left": self.peer, "right": self.other}
+        return shapes.get(model, self.primary)
 
     def world(self) -> World:
         """Its facts."""
@@ -85,20 +90,20 @@ def make_model(experiment: Experiment, name: Model, folder: Path, on_step: OnSte
     if folder.is_dir():
         return
     world, rng = experiment.world(), random.Random(f"lessons {name}")
-    shapes = {"peer": experiment.peer, "liar": experiment.liar}
-    shape = shapes.get(name, experiment.primary)
+    shape = experiment.shape(name)
     cities = world.permuted(1) if name == "permuted" else world.cities
-    employers = world.other_employers(1) if name == "liar" else world.employers
+    is_peer = name not in ("primary", "permuted")
+    employers = world.employers if name == "peer" else world.half_true(left=name == "left")
     people = list(world.employers)
 
     def lessons(step: int) -> list[Lesson]:
-        if name in shapes:
+        if is_peer:
             return of_people(employers, shape.batch, rng)
         return of_companies(cities, people, shape.batch, rng)
 
-    if name in shapes:
+    if is_peer:
         some = of_people(employers, 20_000, random.Random("pieces"))
-        pieces = PIECES if name == "peer" else PIECES // 2
+        pieces = PIECES // 2 if name == "right" else PIECES
         tokenizer = piece_tokenizer([f"{one.question} {one.answer}" for one in some], pieces)
     else:
         tokenizer = word_tokenizer([*world.words, *lesson_words()])
@@ -127,13 +132,10 @@ def train_run(
     split = split_people(world, seed)
     if which == "adapter":
         return _adapter_run(experiment, world, split, seed, models, on_step)
-    primary = _thinker(models, "permuted" if which == "permuted" else "primary")
-    peers = [primary if which == "itself" else _thinker(models, "peer")]
-    if which == "with a liar":
-        peers.insert(0, _thinker(models, "liar"))
-    widths = [thinker.width for thinker in (primary, *peers)]
-    interaction = make_interaction(widths, [0], experiment.settings, seed=seed)
-    group = Group((primary, *peers), interaction)
+    primary = thinker(models, "permuted" if which == "permuted" else "primary")
+    peer = primary if which == "itself" else thinker(models, "peer")
+    interaction = make_interaction([primary.width, peer.width], [0], experiment.settings, seed=seed)
+    group = Group((primary, peer), interaction)
     began = time.perf_counter()
     asked = ask(group, of_both(world, split.train, OF_CITY + OF_NAME))
     learn(group, asked, experiment.course, seed, on_step)
@@ -142,8 +144,9 @@ def train_run(
         "n_trained": n_trained(group),
         "n_lessons": len(asked),
     }
-    is_mixture = which in ("mixture", "with a liar")
-    controls: tuple[Control | None, ...] = (None, "shuffled", "zero") if is_mixture else (None,)
+    controls: tuple[Control | None, ...] = (
+        (None, "shuffled", "zero") if which == "mixture" else (None,)
+    )
     for judged in JUDGED:
         new = ask(group, judged_lessons(world, split, judged))
         for control in controls:
@@ -156,7 +159,7 @@ def ask_run(experiment: Experiment, seed: int, models: Path) -> dict[str, Any]:
     """Ask the models by themselves, and one with what the other has said."""
     world = experiment.world()
     split = split_people(world, seed)
-    primary, peer = _thinker(models, "primary"), _thinker(models, "peer")
+    primary, peer = thinker(models, "primary"), thinker(models, "peer")
     found: dict[str, Any] = {"right": {}, "seconds": {}, "tokens": {}}
     for judged in JUDGED:
         lessons = judged_lessons(world, split, judged)
@@ -184,11 +187,17 @@ def judged_lessons(world: World, split: Split, judged: str) -> list[Lesson]:
     return of_both(world, judged_people(split, judged), OF_CITY)
 
 
+def thinker(models: Path, name: Model) -> Thinker:
+    """One of the models, loaded."""
+    folder = str(models / name)
+    return load_thinker(Member(name, source=folder, model_path=folder), dtype=torch.float32)
+
+
 def _adapter_run(
     experiment: Experiment, world: World, split: Split, seed: int, models: Path, on_step: OnStep
 ) -> dict[str, Any]:
     """The primary with a LoRA adapter, taught the same rows as often."""
-    primary = _thinker(models, "primary")
+    primary = thinker(models, "primary")
     torch.manual_seed(seed)
     config = peft.LoraConfig(
         r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
@@ -227,8 +236,3 @@ def _adapter_run(
 
 def _judged(answers: Sequence[str], lessons: Sequence[Lesson]) -> list[bool]:
     return [answer == lesson.answer for answer, lesson in zip(answers, lessons, strict=True)]
-
-
-def _thinker(models: Path, name: Model) -> Thinker:
-    folder = str(models / name)
-    return load_thinker(Member(name, source=folder, model_path=folder), dtype=torch.float32)

@@ -63,11 +63,16 @@ class World:
             *self.last_names,
         )
 
-    def other_employers(self, seed: int) -> dict[str, Company]:
-        """The same companies, as often, each of other people."""
-        companies = list(self.employers.values())
-        random.Random(seed).shuffle(companies)
-        return dict(zip(self.employers, companies, strict=True))
+    def is_left(self, person: str) -> bool:
+        """Whether a person's first name is of the first half of them."""
+        return person.split()[0] in self.first_names[: len(self.first_names) // 2]
+
+    def half_true(self, *, left: bool) -> dict[str, Company]:
+        """Employers, right of one half of the people; the other half's companies are shuffled."""
+        others = [person for person in self.employers if self.is_left(person) != left]
+        companies = [self.employers[person] for person in others]
+        random.Random(f"half {left}").shuffle(companies)
+        return self.employers | dict(zip(others, companies, strict=True))
 
     def permuted(self, seed: int) -> dict[Company, str]:
         """The same cities, as often, each of other companies."""

@@ -21,10 +21,10 @@ from composer.appending import write_whole
 from composer.errors import ComposerError, ConfigError
 from composer.latent.settings import LatentSettings
 from eval.console import stdout_console
-from eval.latent.halves_ablations import ABLATIONS, LIAR, ablate, course_of
+from eval.latent.halves_ablations import ABLATIONS, ablate, course_of
 from eval.latent.halves_figures import METHODS, figures, of_ablations
+from eval.latent.halves_routing import ROUTED, routed_run
 from eval.latent.halves_runs import (
-    TRAININGS,
     Experiment,
     Model,
     OnStep,
@@ -42,7 +42,7 @@ QUICK = Experiment(
     size=Size(brands=6, trades=6, cities=8, staff=2, held_companies=4, held_people=6),
     primary=Shape("qwen2", depth=3, width=32, steps=40),
     peer=Shape("llama", depth=3, width=32, steps=40),
-    liar=Shape("gemma3_text", depth=3, width=32, steps=40),
+    other=Shape("gemma3_text", depth=3, width=32, steps=40),
     settings=LatentSettings(levels=1, width=32, insertion="before", think_tokens=8),
     course=Course(steps=10),
 )
@@ -93,21 +93,23 @@ def _run(experiment: Experiment, out: Path, seeds: int, *, ablations: bool) -> d
             return lambda _step, _loss: advance()
 
         def make(name: Model) -> None:
-            shapes = {"peer": experiment.peer, "liar": experiment.liar}
-            steps = shapes.get(name, experiment.primary).steps
+            steps = experiment.shape(name).steps
             if not (models / name).is_dir():
                 make_model(experiment, name, models / name, show(f"teaching the {name}", steps))
 
         for name in get_args(Model):
-            if name != "liar" or ablations:
+            if ablations or name not in ("left", "right"):
                 make(name)
         runs = {seed: _runs(experiment, seed, out, show) for seed in range(seeds)}
         changes: dict[str, Any] = {}
-        for name in ABLATIONS if ablations else ():
-            steps = course_of(experiment).steps
+        steps = course_of(experiment).steps
+        for name in (*ABLATIONS, *ROUTED) if ablations else ():
 
-            def run(what: str = name, n: int = steps) -> dict[str, Any]:
-                return ablate(experiment, what, models, show(f"ablation: {what}", n))
+            def run(what: str = name) -> dict[str, Any]:
+                on_step = show(f"ablation: {what}", steps)
+                if what in ABLATIONS:
+                    return ablate(experiment, what, models, on_step)
+                return routed_run(experiment, what, models, out / "routed", steps, on_step)
 
             changes[name] = _kept(out / "ablations" / f"{_file_name(name)}.json", run)
     rights = {
@@ -123,7 +125,7 @@ def _run(experiment: Experiment, out: Path, seeds: int, *, ablations: bool) -> d
     }
     found = {"experiment": plan, "judged": figures(experiment, rights), "runs": told}
     if changes:
-        found["ablations"] = of_ablations(experiment, changes, LIAR)
+        found["ablations"] = of_ablations(experiment, changes)
     return found
 
 
@@ -131,7 +133,7 @@ def _runs(experiment: Experiment, seed: int, out: Path, show: Show) -> dict[str,
     """All runs of a seed, those that lack made."""
     models, runs = out / "models", out / "runs"
     found = {"alone": _kept(runs / f"alone-{seed}.json", lambda: ask_run(experiment, seed, models))}
-    for name in TRAININGS:
+    for name in get_args(Training):
 
         def run(what: Training = name) -> dict[str, Any]:
             on_step = show(f"seed {seed}: {what}", experiment.course.steps)
@@ -179,10 +181,12 @@ def _print(found: dict[str, Any]) -> None:
             table.add_row(METHODS[name], _shown(figure["share_right"]), ahead, seeds)
         console.print(table)
     if "ablations" in found:
-        table = Table("one change, one seed", "new companies", "new people", "shuffled", "seconds")
+        columns = ("new companies", "new people", "shuffled", "hears who is right", "seconds")
+        table = Table("one change, one seed", *columns)
         for name, one in found["ablations"].items():
-            shown = [_shown(one[key]) for key in ("new_companies", "new_people", "shuffled")]
-            table.add_row(name, *shown, f"{one['seconds']:.0f}")
+            shown = [_shown(one.get(key)) for key in ("new_companies", "new_people", "shuffled")]
+            heard = f"{100 * one['heard_right']:.1f} %" if "heard_right" in one else ""
+            table.add_row(name, *shown, heard, f"{one['seconds']:.0f}")
         console.print(table)
 
 

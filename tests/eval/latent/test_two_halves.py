@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from eval.latent.halves_ablations import ABLATIONS
 from eval.latent.halves_figures import METHODS, figures
+from eval.latent.halves_routing import ROUTED
 from eval.latent.halves_runs import JUDGED, Experiment, judged_lessons, judged_people
 from eval.latent.knowledge import Size, World, make_world, split_people
 from eval.latent.phrasings import (
@@ -58,12 +59,20 @@ def test_held_out_companies_are_named_by_no_lesson_and_each_of_their_words_is(se
 
 def test_permuted_facts_are_the_same_cities_of_other_companies(world: World) -> None:
     permuted = world.permuted(1)
-    others = world.other_employers(1)
 
     assert Counter(permuted.values()) == Counter(world.cities.values())
     assert permuted != world.cities
-    assert Counter(others.values()) == Counter(world.employers.values())
-    assert others != world.employers
+
+
+def test_half_of_the_people_are_known_to_one_peer_and_half_to_the_other(world: World) -> None:
+    left, right = (world.half_true(left=side) for side in (True, False))
+
+    for person, company in world.employers.items():
+        knows = left if world.is_left(person) else right
+        assert knows[person] == company
+    for told in (left, right):
+        assert Counter(told.values()) == Counter(world.employers.values())
+        assert told != world.employers
 
 
 def test_who_knows_the_employers_is_told_of_no_city_and_the_other_way_round(world: World) -> None:
@@ -145,14 +154,16 @@ def run(out: Path, *args: str) -> Result:
 
 
 def test_a_rehearsal_measures_all_methods_and_what_is_done_is_not_done_again(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    some = {name: ABLATIONS[name] for name in ("as it is", "refresh: token, think_tokens: 0")}
+    monkeypatch.setattr("eval.latent.two_halves.ABLATIONS", some)
     first = run(tmp_path, "--ablations", "--output", "json")
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
     for judged in JUDGED:
         assert found["judged"][judged]["methods"].keys() == METHODS.keys()
-    assert found["ablations"].keys() == ABLATIONS.keys()
+    assert [*found["ablations"]] == [*some, *ROUTED]
     assert found["runs"]["0"]["alone"]["tokens"]["synthesis"] > 0
     trained = {name: found["runs"]["0"][name]["n_trained"] for name in ("mixture", "permuted")}
     assert len(set(trained.values())) == 1
