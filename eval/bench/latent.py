@@ -44,8 +44,15 @@ def bench_latent() -> BenchResult:
     gemma = load_thinker(Member("gemma", GEMMA, str(resolve_model(GEMMA)), chat_template=CHAT))
     members = [replace(thinker, ends=frozenset()) for thinker in (smol, gemma)]
     settings = LatentSettings()
-    interaction = make_interaction([m.width for m in members], [0], settings)
-    engine = LatentEngine(Group(tuple(members), interaction), ["smol"])
+
+    def made(shape: LatentSettings) -> LatentEngine:
+        interaction = make_interaction([m.width for m in members], [0], shape)
+        return LatentEngine(Group(tuple(members), interaction), ["smol"])
+
+    engine = made(settings)
+    followed = {
+        name: made(settings.model_copy(update={"refresh": name})) for name in ("every_n", "token")
+    }
     texts = [item.prompt for s in SKILLS.values() for item in make_items(s, "test", 2, 11)][:TEXTS]
     taken: dict[str, list[float]] = {}
     for number in range(-1, ROUNDS):
@@ -55,6 +62,10 @@ def bench_latent() -> BenchResult:
             asked = [(Message("user", text),) for text in texts[:size]]
             figures[f"primary_ms_per_token{of_batch}"] = _steps_ms(_alone(members[0], asked))
             figures[f"mot_ms_per_token{of_batch}"] = _steps_ms(_together(engine, asked))
+        for name, reading in followed.items():
+            figures[f"{name}_ms_per_token"] = _mean_ms(
+                _together(reading, [(Message("user", texts[0]),)])
+            )
         question = (Message("user", texts[0]),)
         started_s = time.perf_counter()
         _write(engine, question)
@@ -70,6 +81,9 @@ def bench_latent() -> BenchResult:
         together, alone = (taken[f"{who}_ms_per_token{size}"] for who in ("mot", "primary"))
         pairs = zip(together, alone, strict=True)
         figures[f"ratio{size}"] = median([mot / primary for mot, primary in pairs])
+    for name in followed:
+        pairs = zip(taken[f"{name}_ms_per_token"], taken["primary_ms_per_token"], strict=True)
+        figures[f"ratio_{name}"] = median([mot / primary for mot, primary in pairs])
     pairs = zip(taken["synthesis_s"], taken["mot_s"], strict=True)
     figures["synthesis_to_mot"] = median([synthesis / mot for synthesis, mot in pairs])
     figures |= {"primary_gib": alone_gib, "peak_gib": _peak_gib()}
@@ -168,6 +182,11 @@ def _request(number: int, messages: tuple[Message, ...]) -> Request:
 def _steps_ms(seconds: Sequence[float]) -> float:
     """The median step, those that read prompts left out."""
     return 1000 * median(seconds[1:])
+
+
+def _mean_ms(seconds: Sequence[float]) -> float:
+    """The mean step, that which reads prompts left out: peers read at some steps alone."""
+    return 1000 * sum(seconds[1:]) / len(seconds[1:])
 
 
 def _resident_gib() -> float:
