@@ -117,6 +117,7 @@ def fit(
     from composer.cli.output import stderr, stdout, write_json
     from composer.experts import load_experts
     from composer.latent.rows import TRAIN, read_rows
+    from composer.latent.settings import check_choice
 
     options = {
         "steps": steps,
@@ -138,6 +139,8 @@ def fit(
     registry = load_experts(experts_path(config))
     named = read_members(registry, experts)
     primaries = read_primaries(primary or (), named, shape)
+    if recipe.router:
+        check_choice(shape, len(named), len(primaries))
     rows = read_rows(data)
     members = [resolve_member(registry, member) for member in named]
     started_s = time.perf_counter()

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from composer.types import Member
 
 
+ROUTER_KEYS = (
+    *("router_hidden", "router_rate", "temperature"),
+    *("entropy", "balance", "consistency", "choice"),
+)
+"""Settings that without a router nothing reads."""
+
+
 def read_recipe(
     options: Mapping[str, Any], pairs: Mapping[str, Any]
 ) -> tuple[LatentSettings, Recipe]:
@@ -42,6 +49,9 @@ def read_recipe(
         if key not in of_recipe | of_shape:
             raise ConfigError(unknown_name("setting", key, of_recipe | of_shape))
     given = {**options, **pairs}
+    idle = [key for key in ROUTER_KEYS if key in given]
+    if idle and not given.get("router"):
+        raise ConfigError(f"{idle[0]!r} is of a router, and none is trained; give --router as well")
     try:
         shape = LatentSettings(**{k: v for k, v in given.items() if k in of_shape})
         recipe = TypeAdapter(Recipe).validate_python(

@@ -27,7 +27,7 @@ from composer.latent.recipe import Recipe
 from composer.latent.routing import Routing, ThoughtRouter, embedded
 from composer.latent.routing_losses import Baseline, RoutingWeights, routing_loss
 from composer.latent.rows import Row
-from composer.latent.settings import LatentSettings
+from composer.latent.settings import LatentSettings, check_choice
 from composer.latent.study import Who
 
 if TYPE_CHECKING:
@@ -128,12 +128,8 @@ def make_joint(
     Raises:
         ConfigError: It has nothing to choose, or a row says who takes part.
     """
+    check_choice(settings, n_experts, len(writers))
     k = n_experts if settings.active is None else settings.active
-    if k == n_experts and len(writers) == 1:
-        raise ConfigError(
-            "the router has nothing to choose: all experts take part and only one may write; "
-            "give --active below their number, or --primary of several"
-        )
     embeddings = embed_rows(encoder, rows)
     network = ThoughtRouter(
         embeddings.shape[1], n_experts, hidden=recipe.router_hidden, seed=recipe.seed

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from composer.errors import ConfigError
+
 Count = Annotated[int, Field(strict=True, ge=1)]
 
 
@@ -53,3 +55,16 @@ class LatentSettings(BaseModel):
         if self.think_tokens and self.refresh != "prompt":
             raise ValueError("'think_tokens' goes with refresh: prompt; set one of them")
         return self
+
+
+def check_choice(settings: LatentSettings, n_experts: int, n_writers: int) -> None:
+    """Refuse a router that has nothing to choose.
+
+    Raises:
+        ConfigError: All experts take part, and only one of them may write.
+    """
+    if settings.active in (None, n_experts) and n_writers == 1:
+        raise ConfigError(
+            "the router has nothing to choose: all experts take part and only one may write; "
+            "give --active below their number, or --primary of several"
+        )

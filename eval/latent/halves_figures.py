@@ -65,12 +65,15 @@ def figures(experiment: Experiment, rights: Mapping[int, Right]) -> dict[str, An
     return found
 
 
-def of_ablations(experiment: Experiment, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def of_ablations(
+    experiment: Experiment, runs: Mapping[str, Mapping[str, Any]], seed: int
+) -> dict[str, Any]:
     """By change: shares right with intervals, the control on new companies, and seconds.
 
     Args:
         experiment: What was changed.
-        runs: What `ablate` or `routed_run` said, by the change's name; all of seed 0.
+        runs: What `ablate` or `routed_run` said, by the change's name.
+        seed: Of all of them.
     """
     found: dict[str, Any] = {}
     for name, run in runs.items():
@@ -85,7 +88,7 @@ def of_ablations(experiment: Experiment, runs: Mapping[str, Mapping[str, Any]]) 
             if method not in run["right"]:
                 continue
             table, shown["n_questions"] = _by_company(
-                experiment, {0: run["right"]}, judged, [method]
+                experiment, {seed: run["right"]}, judged, [method]
             )
             shown[key] = _figure(table[:, 0], resample_means(table, None).micro()[:, 0])
         found[name] = shown

@@ -52,16 +52,16 @@ ROUTED: Mapping[str, Mapping[str, Any]] = {
 
 
 def routed_run(
-    experiment: Experiment, name: str, models: Path, folder: Path, steps: int, on_step: OnStep
+    experiment: Experiment, name: str, seed: int, models: Path, folder: Path, on_step: OnStep
 ) -> dict[str, Any]:
     """Train the primary beside both peers, and judge it by whom it then hears.
 
     Args:
         experiment: Whose models, settings and course are taken.
         name: A key of `ROUTED`.
+        seed: Of the split and of first weights.
         models: Their folders.
         folder: Of states and of the run; what peers think is shared by all of these.
-        steps: Of training.
         on_step: Is told the steps done, and the loss.
 
     Returns:
@@ -72,20 +72,21 @@ def routed_run(
     settings = experiment.settings.model_copy(update={"active": given.pop("active", None)})
     course, world = experiment.course, experiment.world()
     recipe = Recipe(
-        steps=steps,
+        steps=course.steps,
         batch=course.batch,
         learning_rate=course.learning_rate,
         gate_rate=course.gate_rate,
         weight_decay=course.weight_decay,
         warmup_steps=course.warmup_steps,
-        keep_every=steps,
+        keep_every=course.steps,
+        seed=seed,
         dtype="float32",
         **given,
     )
     members = tuple(thinker(models, one) for one in ("primary", "left", "right"))
     widths = [one.width for one in members]
-    group = Group(members, make_interaction(widths, [0], settings))
-    split = split_people(world, 0)
+    group = Group(members, make_interaction(widths, [0], settings, seed=seed))
+    split = split_people(world, seed)
     rows = _rows(of_both(world, split.train, OF_CITY + OF_NAME))
     encoder = HashingEncoder(512)
     joint = make_joint(rows, encoder, [0], 3, settings, recipe) if recipe.router else None

@@ -1,4 +1,4 @@
-"""Small models of two families, trained here from nothing to know what they are told."""
+"""Small models of several families, trained here from nothing to know what they are told."""
 
 # torch, tokenizers and transformers are typed in part.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +76,8 @@ def train_model(
     lessons: Callable[[int], Sequence[Lesson]],
     seed: int,
     on_step: Callable[[float], None] = lambda _: None,
-) -> float:
-    """Train a model and write its folder, as transformers do; the seconds it took.
+) -> None:
+    """Train a model and write its folder, as transformers do.
 
     Args:
         folder: Made here.
@@ -97,13 +96,11 @@ def train_model(
     chat = ChatTokenizer.load(folder)
     torch.manual_seed(seed)
     network = _network(shape, tokenizer.get_vocab_size())
-    began = time.perf_counter()
     teach(network, chat, shape, lessons, on_step)
     network.save_pretrained(folder)
     (folder / "generation_config.json").write_text(
         json.dumps({"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}), "utf-8"
     )
-    return time.perf_counter() - began
 
 
 def teach(

@@ -21,7 +21,7 @@ from composer.appending import write_whole
 from composer.errors import ComposerError, ConfigError
 from composer.latent.settings import LatentSettings
 from eval.console import stdout_console
-from eval.latent.halves_ablations import ABLATIONS, ablate, course_of
+from eval.latent.halves_ablations import ABLATIONS, SEED, ablate
 from eval.latent.halves_figures import METHODS, figures, of_ablations
 from eval.latent.halves_routing import ROUTED, routed_run
 from eval.latent.halves_runs import (
@@ -102,14 +102,15 @@ def _run(experiment: Experiment, out: Path, seeds: int, *, ablations: bool) -> d
                 make(name)
         runs = {seed: _runs(experiment, seed, out, show) for seed in range(seeds)}
         changes: dict[str, Any] = {}
-        steps = course_of(experiment).steps
+        if ablations:
+            changes["as it is"] = _trained(experiment, "mixture", SEED, out, show)
         for name in (*ABLATIONS, *ROUTED) if ablations else ():
 
             def run(what: str = name) -> dict[str, Any]:
-                on_step = show(f"ablation: {what}", steps)
+                on_step = show(f"ablation: {what}", experiment.course.steps)
                 if what in ABLATIONS:
                     return ablate(experiment, what, models, on_step)
-                return routed_run(experiment, what, models, out / "routed", steps, on_step)
+                return routed_run(experiment, what, SEED, models, out / "routed", on_step)
 
             changes[name] = _kept(out / "ablations" / f"{_file_name(name)}.json", run)
     rights = {
@@ -125,22 +126,27 @@ def _run(experiment: Experiment, out: Path, seeds: int, *, ablations: bool) -> d
     }
     found = {"experiment": plan, "judged": figures(experiment, rights), "runs": told}
     if changes:
-        found["ablations"] = of_ablations(experiment, changes)
+        found["ablations"] = of_ablations(experiment, changes, SEED)
     return found
 
 
 def _runs(experiment: Experiment, seed: int, out: Path, show: Show) -> dict[str, dict[str, Any]]:
     """All runs of a seed, those that lack made."""
-    models, runs = out / "models", out / "runs"
-    found = {"alone": _kept(runs / f"alone-{seed}.json", lambda: ask_run(experiment, seed, models))}
+    file = out / "runs" / f"alone-{seed}.json"
+    found = {"alone": _kept(file, lambda: ask_run(experiment, seed, out / "models"))}
     for name in get_args(Training):
-
-        def run(what: Training = name) -> dict[str, Any]:
-            on_step = show(f"seed {seed}: {what}", experiment.course.steps)
-            return train_run(experiment, what, seed, models, on_step)
-
-        found[name] = _kept(runs / f"{name}-{seed}.json", run)
+        found[name] = _trained(experiment, name, seed, out, show)
     return found
+
+
+def _trained(
+    experiment: Experiment, what: Training, seed: int, out: Path, show: Show
+) -> dict[str, Any]:
+    def run() -> dict[str, Any]:
+        on_step = show(f"seed {seed}: {what}", experiment.course.steps)
+        return train_run(experiment, what, seed, out / "models", on_step)
+
+    return _kept(out / "runs" / f"{what}-{seed}.json", run)
 
 
 def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -182,7 +188,7 @@ def _print(found: dict[str, Any]) -> None:
         console.print(table)
     if "ablations" in found:
         columns = ("new companies", "new people", "shuffled", "hears who is right", "seconds")
-        table = Table("one change, one seed", *columns)
+        table = Table(f"one change, seed {SEED}", *columns)
         for name, one in found["ablations"].items():
             shown = [_shown(one.get(key)) for key in ("new_companies", "new_people", "shuffled")]
             heard = f"{100 * one['heard_right']:.1f} %" if "heard_right" in one else ""

@@ -191,10 +191,6 @@ def test_a_router_is_trained_along_and_routes_from_the_same_folder(place: Path) 
     assert {choice["expert"] for choice in routed["choices"]} == {"ann", "bea"}
 
 
-def test_a_router_without_a_choice_is_one_line(place: Path) -> None:
-    assert "nothing to choose" in complaint(fit(place, "--router"))
-
-
 def test_states_may_be_kept_for_runs_to_come(place: Path) -> None:
     assert fit(place, "--states", str(place / "states")).exit_code == 0
     kept = {path: path.stat().st_mtime_ns for path in (place / "states").rglob("*.safetensors")}
@@ -247,6 +243,9 @@ def test_experts_that_make_no_group_are_one_line(place: Path, experts: str, said
         (["--set", "clip=-1"], "'clip' is -1.0; more than 0 is needed"),
         (["--set", "clip=tight"], "'clip': input should be a valid number"),
         (["--refresh", "every_n", "--think-tokens", "3"], "'think_tokens' goes with refresh"),
+        (["--router"], "the router has nothing to choose: all experts take part"),
+        (["--set", "entropy=0.1"], "'entropy' is of a router, and none is trained; give --router"),
+        (["--router", "--set", "balance=-1"], "'balance' is -1.0; 0 or more is needed"),
         (["--active", "3"], "'active' is 3, and the group has 2 experts"),
         (["--set", "weight_decay=0.1", "--active", "1"], "'active': input should be greater"),
     ],

@@ -156,14 +156,14 @@ def run(out: Path, *args: str) -> Result:
 def test_a_rehearsal_measures_all_methods_and_what_is_done_is_not_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    some = {name: ABLATIONS[name] for name in ("as it is", "refresh: token, think_tokens: 0")}
+    some = {name: ABLATIONS[name] for name in ("Q = 2", "refresh: token, think_tokens: 0")}
     monkeypatch.setattr("eval.latent.two_halves.ABLATIONS", some)
     first = run(tmp_path, "--ablations", "--output", "json")
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
     for judged in JUDGED:
         assert found["judged"][judged]["methods"].keys() == METHODS.keys()
-    assert [*found["ablations"]] == [*some, *ROUTED]
+    assert [*found["ablations"]] == ["as it is", *some, *ROUTED]
     assert found["runs"]["0"]["alone"]["tokens"]["synthesis"] > 0
     trained = {name: found["runs"]["0"][name]["n_trained"] for name in ("mixture", "permuted")}
     assert len(set(trained.values())) == 1
