@@ -74,6 +74,10 @@ def fit(
         int | None, typer.Option(help="Tokens that each peer says to the prompt by itself first.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the weights and the rows' order.")] = None,
+    starts: Annotated[
+        int | None,
+        typer.Option(help="Seeds to begin with; that of the lowest loss is trained to its end."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting that has no option here."),
@@ -132,6 +136,7 @@ def fit(
         "active": active,
         "think_tokens": think_tokens,
         "seed": seed,
+        "starts": starts,
         "router": router or None,
     }
     given = {key: value for key, value in options.items() if value is not None}

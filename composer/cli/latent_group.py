@@ -52,6 +52,8 @@ def read_recipe(
     idle = [key for key in ROUTER_KEYS if key in given]
     if idle and not given.get("router"):
         raise ConfigError(f"{idle[0]!r} is of a router, and none is trained; give --router as well")
+    if "start_steps" in given and given.get("starts", 1) == 1:
+        raise ConfigError("'start_steps' is of several starts; give --starts as well")
     try:
         shape = LatentSettings(**{k: v for k, v in given.items() if k in of_shape})
         recipe = TypeAdapter(Recipe).validate_python(

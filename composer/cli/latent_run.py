@@ -45,9 +45,9 @@ def progress_shown(
         def on_step(step: int, loss: float, gates: Gates) -> None:
             opened = max((max(values) for values in gates.values()), default=None)
             said = f"loss {loss:.3f}" + ("" if opened is None else f", gates to {opened:.3f}")
-            shown.update(task, description=said, completed=step, total=recipe.steps)
-            if not is_seen and (step % recipe.keep_every == 0 or step == recipe.steps):
-                typer.echo(f"step {step} of {recipe.steps}: {said}", err=True)
+            shown.update(task, description=said, completed=step, total=recipe.all_steps)
+            if not is_seen and (step % recipe.keep_every == 0 or step == recipe.all_steps):
+                typer.echo(f"step {step} of {recipe.all_steps}: {said}", err=True)
 
         yield on_read, on_step
 

@@ -29,15 +29,17 @@ from composer.latent.artefact import (
     save_artefact,
 )
 from composer.latent.group import Group
+from composer.latent.interaction import Interaction
 from composer.latent.joint import JointRouter, chosen, embed_rows, make_joint
 from composer.latent.members import Thinker
 from composer.latent.recipe import Recipe
 from composer.latent.routing import ThoughtRouter
 from composer.latent.rows import TRAIN, Row
-from composer.latent.settings import LatentSettings
+from composer.latent.settings import LatentSettings, check_choice
+from composer.latent.starts import Start, train_best
 from composer.latent.states_cache import StatesCache
 from composer.latent.study import OnRead, Study, Who
-from composer.latent.training import STATE, OnStep, Step, forget_run, run_settings, train
+from composer.latent.training import STARTS, STATE, OnStep, Step, forget_run, run_settings
 from composer.types import Member
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ LOSSES, CHART, STATES, LOCK = "losses.json", "losses.svg", "states", "lock"
 ROUTER = ("router.json", "arrays.npz", ".router.json", ".arrays.npz")
 """What `routers` keep a router in."""
 OURS = {
-    *(ABOUT, TENSORS, f"{TENSORS}.tmp", LOSSES, CHART, STATES, LOCK, STATE, f"{STATE}.new"),
+    *(ABOUT, TENSORS, f"{TENSORS}.tmp", LOSSES, CHART, STATES, LOCK, STATE, f"{STATE}.new", STARTS),
     *ROUTER,
 }
 """Whatever a run leaves in its folder, wherever it is ended."""
@@ -125,21 +127,33 @@ def fit_group(
         thinker.layers(settings.levels)
     names = [thinker.name for thinker in thinkers]
     numbers = [names.index(name) for name in primaries]
-    interaction = make_interaction(
-        [thinker.width for thinker in thinkers], numbers, settings, seed=recipe.seed
-    ).to(thinkers[numbers[0]].device)
-    group = Group(tuple(thinkers), interaction)
-    joint = None
+    cache = StatesCache(states or folder / STATES)
+    embeddings = None
     if recipe.router:
         assert encoder is not None, "a router reads what an encoder makes of queries"
-        joint = make_joint(learned, encoder, numbers, len(thinkers), settings, recipe)
-    cache = StatesCache(states or folder / STATES)
+        check_choice(settings, len(thinkers), len(numbers))
+        embeddings = embed_rows(encoder, learned)
+
+    def untrained(seed: int) -> Interaction:
+        widths = [thinker.width for thinker in thinkers]
+        return make_interaction(widths, numbers, settings, seed=seed).to(
+            thinkers[numbers[0]].device
+        )
+
+    def begin(one: Recipe) -> Start:
+        joint = None
+        if embeddings is not None:
+            joint = make_joint(embeddings, numbers, len(thinkers), settings, one)
+        return Start(study.beside(untrained(one.seed)), joint)
+
     with AppendedFile(folder / LOCK):
+        group = Group(tuple(thinkers), untrained(recipe.seed))
         study = Study(group, learned, primaries, cache)
         judged = Study(group, held_out, primaries, cache)
         judged.prepare(on_read=on_read)
         study.prepare(on_read=on_read)
-        steps = train(study, folder, recipe, joint=joint, on_step=on_step)
+        best, seed, steps = train_best(begin, folder, recipe, on_step=on_step)
+        interaction, joint = best.study.group.interaction, best.joint
         identities = {thinker.name: thinker.identity for thinker in thinkers}
         artefact = Artefact(describe_members(members, thinkers), primaries, settings)
         for weight in interaction.parameters():
@@ -148,9 +162,10 @@ def fit_group(
         training = {
             "run": run_settings(recipe, settings, identities, primaries, learned),
             "n_rows": len(learned),
+            "seed": seed,
             "loss": steps[-1].loss,
             "gates": dict(steps[-1].gates),
-            "held_out": _judge(judged, joint, encoder) if held_out else None,
+            "held_out": _judge(judged.beside(interaction), joint, encoder) if held_out else None,
         }
         if joint is not None:
             training["terms"] = steps[-1].terms

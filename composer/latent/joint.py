@@ -116,21 +116,19 @@ class JointRouter:
 
 
 def make_joint(
-    rows: Sequence[Row],
-    encoder: Encoder,
+    embeddings: Tensor,
     writers: Sequence[int],
     n_experts: int,
     settings: LatentSettings,
     recipe: Recipe,
 ) -> JointRouter:
-    """A router that is to be trained on rows.
+    """A router that is to be trained on rows, given as `embed_rows` embeds them: [n, e].
 
     Raises:
-        ConfigError: It has nothing to choose, or a row says who takes part.
+        ConfigError: It has nothing to choose.
     """
     check_choice(settings, n_experts, len(writers))
     k = n_experts if settings.active is None else settings.active
-    embeddings = embed_rows(encoder, rows)
     network = ThoughtRouter(
         embeddings.shape[1], n_experts, hidden=recipe.router_hidden, seed=recipe.seed
     )

@@ -26,6 +26,10 @@ class Recipe:
     """Norm of a step's gradients, at most."""
     seed: int = 0
     """Of the first weights, and of the rows' order."""
+    starts: int = 1
+    """Seeds, this one and those behind it: the one of the lowest loss is trained to its end."""
+    start_steps: int = 100
+    """Of each of several starts, before the others are given up."""
     keep_every: int = 20
     """Steps after which the run can be taken up again."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -53,7 +57,8 @@ class Recipe:
         Raises:
             ValueError: A count is less than 1, or an amount is negative.
         """
-        for name in ("steps", "batch", "accumulate", "keep_every", "router_hidden"):
+        counts = ("steps", "batch", "accumulate", "starts", "start_steps", "keep_every")
+        for name in (*counts, "router_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name!r} is {getattr(self, name)!r}; 1 or more is needed")
         for name in ("learning_rate", "gate_rate", "clip", "router_rate", "temperature"):
@@ -62,6 +67,15 @@ class Recipe:
         for name in ("warmup_steps", "weight_decay", "entropy", "balance", "consistency", "choice"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name!r} is {getattr(self, name)!r}; 0 or more is needed")
+        if self.starts > 1 and self.start_steps >= self.steps:
+            raise ValueError(
+                f"'start_steps' is {self.start_steps}; fewer than 'steps' ({self.steps}) are needed"
+            )
+
+    @property
+    def all_steps(self) -> int:
+        """Of all starts, those that are given up included."""
+        return self.steps + (self.starts - 1) * self.start_steps
 
     def rates_at(self, step: int) -> tuple[float, float, float]:
         """Of the interaction's weights, of its gates, and of the router.

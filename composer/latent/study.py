@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from random import Random
 
 from composer.errors import ConfigError
 from composer.latent.examples import Lesson, as_seen, make_lesson, read_as_peer
 from composer.latent.group import Group, Heard
+from composer.latent.interaction import Interaction
 from composer.latent.reading import Reading
 from composer.latent.rows import Row
 from composer.latent.states_cache import StatesCache
@@ -51,6 +54,12 @@ class Study:
         for name in self.primaries:
             self._number(name, "primaries")
         self._named = [self._who(row) for row in self.rows]
+
+    def beside(self, interaction: Interaction) -> Study:
+        """The same rows, with what was read of them, for another interaction of the experts."""
+        other = copy.copy(self)
+        other.group = replace(self.group, interaction=interaction)
+        return other
 
     def prepare(self, *, batch: int = 8, on_read: OnRead = lambda name, done, total: None) -> None:
         """Read all rows, and fill the cache with what peers make of them.

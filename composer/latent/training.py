@@ -24,7 +24,7 @@ from composer.latent.settings import LatentSettings
 from composer.latent.study import Study, Who
 from composer.latent.training_state import TrainingState
 
-STATE = "state"
+STATE, STARTS = "state", "starts"
 
 Gates = Mapping[str, list[float]]
 """Of each primary, by its name, how far its gates are open, level by level."""
@@ -75,6 +75,7 @@ def train(
     *,
     joint: JointRouter | None = None,
     on_step: OnStep = lambda step, loss, gates: None,
+    until: int | None = None,
 ) -> list[Step]:
     """Train the study's interaction in place, or go on where an earlier run stopped.
 
@@ -87,6 +88,7 @@ def train(
         recipe: How.
         joint: A router, untrained, that is trained along with it; None: there is none.
         on_step: Called after each step.
+        until: The step to stop at, to be taken up later; None: the last.
 
     Returns:
         What came of each step, those of earlier runs included.
@@ -112,8 +114,8 @@ def train(
     kept = weights | {f"router.{name}": weight for name, weight in of_router.items()}
     state = TrainingState(folder / STATE, begun, kept, optimiser)
     done = [Step(**step) for step in state.take_up()]
-    n_kept = len(done)
-    for step in range(n_kept, recipe.steps):
+    n_kept, last = len(done), recipe.steps if until is None else until
+    for step in range(n_kept, last):
         # Without a router the last rate is nobody's.
         for group, rate in zip(optimiser.param_groups, recipe.rates_at(step), strict=False):
             group["lr"] = rate
@@ -128,7 +130,7 @@ def train(
         optimiser.zero_grad()
         done.append(Step(loss, _open_gates(study), terms))
         on_step(step + 1, loss, done[-1].gates)
-        if (step + 1) % recipe.keep_every == 0 or step + 1 == recipe.steps:
+        if (step + 1) % recipe.keep_every == 0 or step + 1 == last:
             n_kept = len(done)
             state.keep([asdict(one) for one in done])
     interaction.eval()
@@ -137,12 +139,13 @@ def train(
 
 def has_run(folder: Path) -> bool:
     """Whether there is the state of a run."""
-    return (folder / STATE).is_dir()
+    return (folder / STATE).is_dir() or (folder / STARTS).is_dir()
 
 
 def forget_run(folder: Path) -> None:
     """Remove the state of a run, all of which is saved."""
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+    for name in (STATE, STARTS):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _backward(

@@ -21,9 +21,10 @@ from composer.latent.group import Group
 from composer.latent.joint import chosen, embed_rows, make_joint
 from composer.latent.recipe import Recipe
 from composer.latent.rows import Row
+from composer.latent.starts import Start, train_best
 from composer.latent.states_cache import StatesCache
 from composer.latent.study import Study, Who
-from composer.latent.training import Gates, train
+from composer.latent.training import Gates
 from composer.types import Message
 from eval.latent.answering import ask, of_peers, right
 from eval.latent.halves_runs import (
@@ -78,6 +79,8 @@ def routed_run(
         gate_rate=course.gate_rate,
         weight_decay=course.weight_decay,
         warmup_steps=course.warmup_steps,
+        starts=course.starts,
+        start_steps=course.start_steps,
         keep_every=course.steps,
         seed=seed,
         dtype="float32",
@@ -85,19 +88,27 @@ def routed_run(
     )
     members = tuple(thinker(models, one) for one in ("primary", "left", "right"))
     widths = [one.width for one in members]
-    group = Group(members, make_interaction(widths, [0], settings, seed=seed))
     split = split_people(world, seed)
     rows = _rows(of_both(world, split.train, OF_CITY + OF_NAME))
     encoder = HashingEncoder(512)
-    joint = make_joint(rows, encoder, [0], 3, settings, recipe) if recipe.router else None
-    began = time.perf_counter()
-    study = Study(group, rows, ["primary"], StatesCache(folder / "states"))
-    study.prepare(batch=64)
+    embeddings = embed_rows(encoder, rows) if recipe.router else None
+
+    def begin(one: Recipe) -> Start:
+        joint = None
+        if embeddings is not None:
+            joint = make_joint(embeddings, [0], len(members), settings, one)
+        return Start(study.beside(make_interaction(widths, [0], settings, seed=one.seed)), joint)
 
     def tell(step: int, loss: float, gates: Gates) -> None:
         on_step(step, loss)
 
-    train(study, folder / "".join(filter(str.isalnum, name)), recipe, joint=joint, on_step=tell)
+    began = time.perf_counter()
+    untrained = make_interaction(widths, [0], settings, seed=seed)
+    study = Study(Group(members, untrained), rows, ["primary"], StatesCache(folder / "states"))
+    study.prepare(batch=64)
+    place = folder / "".join(filter(str.isalnum, name))
+    best, _, _ = train_best(begin, place, recipe, on_step=tell)
+    group, joint = best.study.group, best.joint
     group.interaction.requires_grad_(requires_grad=False)
     found: dict[str, Any] = {"seconds": time.perf_counter() - began, "right": {"mixture": {}}}
     for judged in JUDGED:

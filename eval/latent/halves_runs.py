@@ -134,11 +134,21 @@ def train_run(
         return _adapter_run(experiment, world, split, seed, models, on_step)
     primary = thinker(models, "permuted" if which == "permuted" else "primary")
     peer = primary if which == "itself" else thinker(models, "peer")
-    interaction = make_interaction([primary.width, peer.width], [0], experiment.settings, seed=seed)
-    group = Group((primary, peer), interaction)
+    starts = [
+        Group(
+            (primary, peer),
+            make_interaction(
+                [primary.width, peer.width],
+                [0],
+                experiment.settings,
+                seed=seed * experiment.course.starts + number,
+            ),
+        )
+        for number in range(experiment.course.starts)
+    ]
     began = time.perf_counter()
-    asked = ask(group, of_both(world, split.train, OF_CITY + OF_NAME))
-    learn(group, asked, experiment.course, seed, on_step)
+    asked = ask(starts[0], of_both(world, split.train, OF_CITY + OF_NAME))
+    group = learn(starts, asked, experiment.course, seed, on_step)
     found: dict[str, Any] = {
         "seconds": time.perf_counter() - began,
         "n_trained": n_trained(group),
@@ -196,7 +206,7 @@ def thinker(models: Path, name: Model) -> Thinker:
 def _adapter_run(
     experiment: Experiment, world: World, split: Split, seed: int, models: Path, on_step: OnStep
 ) -> dict[str, Any]:
-    """The primary with a LoRA adapter, taught the same rows as often."""
+    """The primary with a LoRA adapter, taught the same rows for the steps of all starts."""
     primary = thinker(models, "primary")
     torch.manual_seed(seed)
     config = peft.LoraConfig(
@@ -205,14 +215,14 @@ def _adapter_run(
     network: Any = peft.get_peft_model(copy.deepcopy(primary.network), config)
     course, rng = experiment.course, random.Random(seed)
     lessons = of_both(world, split.train, OF_CITY + OF_NAME)
-    numbers = iter(range(1, course.steps + 1))
+    numbers = iter(range(1, course.all_steps + 1))
     began = time.perf_counter()
     teach(
         network,
         primary.tokenizer,
         replace(
             experiment.primary,
-            steps=course.steps,
+            steps=course.all_steps,
             batch=course.batch,
             learning_rate=course.learning_rate,
             weight_decay=course.weight_decay,

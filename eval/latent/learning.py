@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from composer.latent.group import Group
 from composer.latent.recipe import rate_at
+from composer.latent.starts import lately
 from eval.latent.answering import Asked, scored
 
 
@@ -29,24 +31,60 @@ class Course:
     weight_decay: float = 0.3
     warmup_steps: int = 50
     clip: float = 1.0
+    starts: int = 3
+    """First weights that are tried."""
+    start_steps: int = 400
+    """Of each, before the others are given up."""
+
+    @property
+    def all_steps(self) -> int:
+        """Of all starts."""
+        return self.steps + (self.starts - 1) * self.start_steps
 
 
 def learn(
-    group: Group,
+    starts: Sequence[Group],
     asked: Asked,
     course: Course,
     seed: int,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
-) -> None:
-    """Train a group's interaction in place.
+) -> Group:
+    """Train groups that differ in their first weights for a while, and the best one to its end.
+
+    All begin on a plateau, where little is heard of peers. Some leave it within a few hundred
+    steps and some stay there; which ones cannot be told from the weights, but from the loss.
 
     Args:
-        group: Its interaction is untrained.
+        starts: The same members, their interactions untrained; trained in place.
         asked: What is learned from.
         course: How.
         seed: Of the order.
-        on_step: Is told how many steps are done, and the loss in nats a token.
+        on_step: Is told how many steps are done, over all groups, and the loss in nats a token.
+
+    Returns:
+        The group whose mean loss over the last steps of its start was the lowest.
     """
+    done = itertools.count(1)
+
+    def told(losses: Iterable[float]) -> list[float]:
+        found: list[float] = []
+        for loss in losses:
+            found.append(loss)
+            on_step(next(done), loss)
+        return found
+
+    trainings = [_steps(group, asked, course, seed) for group in starts]
+    if len(starts) == 1:
+        best = 0
+    else:
+        begun = [told(itertools.islice(one, course.start_steps)) for one in trainings]
+        best = min(range(len(starts)), key=lambda i: lately(begun[i]))
+    told(trainings[best])
+    return starts[best]
+
+
+def _steps(group: Group, asked: Asked, course: Course, seed: int) -> Iterator[float]:
+    """Train a group's interaction in place; the loss of each step."""
     rng = random.Random(seed)
     gates, others = _weights(group)
     optimiser = torch.optim.AdamW(
@@ -70,7 +108,7 @@ def learn(
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*others, *gates], course.clip)
         optimiser.step()
-        on_step(step + 1, loss.item())
+        yield loss.item()
 
 
 def n_trained(group: Group) -> int:

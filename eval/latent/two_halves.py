@@ -44,7 +44,7 @@ QUICK = Experiment(
     peer=Shape("llama", depth=3, width=32, steps=40),
     other=Shape("gemma3_text", depth=3, width=32, steps=40),
     settings=LatentSettings(levels=1, width=32, insertion="before", think_tokens=8),
-    course=Course(steps=10),
+    course=Course(steps=10, starts=2, start_steps=2),
 )
 Show = Callable[[str, int], OnStep]
 
@@ -107,7 +107,7 @@ def _run(experiment: Experiment, out: Path, seeds: int, *, ablations: bool) -> d
         for name in (*ABLATIONS, *ROUTED) if ablations else ():
 
             def run(what: str = name) -> dict[str, Any]:
-                on_step = show(f"ablation: {what}", experiment.course.steps)
+                on_step = show(f"ablation: {what}", experiment.course.all_steps)
                 if what in ABLATIONS:
                     return ablate(experiment, what, models, on_step)
                 return routed_run(experiment, what, SEED, models, out / "routed", on_step)
@@ -143,7 +143,7 @@ def _trained(
     experiment: Experiment, what: Training, seed: int, out: Path, show: Show
 ) -> dict[str, Any]:
     def run() -> dict[str, Any]:
-        on_step = show(f"seed {seed}: {what}", experiment.course.steps)
+        on_step = show(f"seed {seed}: {what}", experiment.course.all_steps)
         return train_run(experiment, what, seed, out / "models", on_step)
 
     return _kept(out / "runs" / f"{what}-{seed}.json", run)

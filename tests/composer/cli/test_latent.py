@@ -148,6 +148,20 @@ def test_a_run_that_was_ended_goes_on_with_the_same_command(place: Path) -> None
     assert whole.read_bytes() == again.read_bytes()
 
 
+def test_of_several_starts_one_goes_on_and_its_seed_is_told(place: Path) -> None:
+    result = fit(place, "--starts", "2", "--set", "start_steps=2", "--output", "json")
+
+    said = fitted(result)
+    assert (said["steps"], said["seed"] in (0, 1)) == (4, True)
+    losses = json.loads((place / "both" / "losses.json").read_text("utf-8"))
+    assert len(losses["loss"]) == 4
+    assert "step 6 of 6" in result.stderr
+    alone = fitted(fit(place, "--seed", str(said["seed"]), "--output", "json", save="alone"))
+    assert alone["held_out"] == said["held_out"]
+    names = {path.name for path in (place / "both").iterdir()}
+    assert names == {path.name for path in (place / "alone").iterdir()}
+
+
 def test_an_engine_is_made_of_what_was_fitted(place: Path) -> None:
     assert fit(place).exit_code == 0
     members = tuple(tiny_member(name, place / name) for name in ("ann", "bea"))
@@ -246,6 +260,8 @@ def test_experts_that_make_no_group_are_one_line(place: Path, experts: str, said
         (["--router"], "the router has nothing to choose: all experts take part"),
         (["--set", "entropy=0.1"], "'entropy' is of a router, and none is trained; give --router"),
         (["--router", "--set", "balance=-1"], "'balance' is -1.0; 0 or more is needed"),
+        (["--starts", "2"], "'start_steps' is 100; fewer than 'steps' (4) are needed"),
+        (["--set", "start_steps=2"], "'start_steps' is of several starts; give --starts as well"),
         (["--active", "3"], "'active' is 3, and the group has 2 experts"),
         (["--set", "weight_decay=0.1", "--active", "1"], "'active': input should be greater"),
     ],

@@ -17,7 +17,7 @@ from torch import Tensor
 from composer.errors import ConfigError
 from composer.latent.answer_loss import answer_nats, evaluate
 from composer.latent.fitting import fit_group
-from composer.latent.joint import JointRouter, chosen, make_joint
+from composer.latent.joint import JointRouter, chosen, embed_rows, make_joint
 from composer.latent.members import Thinker
 from composer.latent.recipe import Recipe
 from composer.latent.routing import ThoughtRouter
@@ -57,7 +57,8 @@ def joint(made: Study, recipe: Recipe = JOINT) -> JointRouter:
     names = [thinker.name for thinker in made.group.thinkers]
     writers = [names.index(name) for name in made.primaries]
     settings = made.group.settings
-    return make_joint(made.rows, HashingEncoder(), writers, len(names), settings, recipe)
+    embeddings = embed_rows(HashingEncoder(), made.rows)
+    return make_joint(embeddings, writers, len(names), settings, recipe)
 
 
 def router_weights(router: JointRouter) -> dict[str, Tensor]:
