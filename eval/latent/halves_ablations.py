@@ -9,9 +9,6 @@ from typing import Any
 
 from eval.latent.halves_runs import Experiment, OnStep, train_run
 
-SEED = 1
-"""Of the split and the first weights: one with which the mixture learns, since where it stays on
-its plateau no change can be told from another."""
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "insertion: after, Q = 3": {"insertion": "after", "levels": 3},
     "Q = 2": {"levels": 2},
@@ -31,7 +28,9 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 """What is changed of the settings, by name."""
 
 
-def ablate(experiment: Experiment, name: str, models: Path, on_step: OnStep) -> dict[str, Any]:
+def ablate(
+    experiment: Experiment, name: str, seed: int, models: Path, on_step: OnStep
+) -> dict[str, Any]:
     """Train the mixture with one change; see `train_run`."""
     settings = experiment.settings.model_copy(update=dict(ABLATIONS[name]))
-    return train_run(replace(experiment, settings=settings), "mixture", SEED, models, on_step)
+    return train_run(replace(experiment, settings=settings), "mixture", seed, models, on_step)

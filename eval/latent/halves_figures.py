@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,7 @@ def figures(experiment: Experiment, rights: Mapping[int, Right]) -> dict[str, An
                     table[:, 0] - table[:, column], drawn[:, 0] - drawn[:, column]
                 ),
                 "by_seed": {
-                    str(seed): float(np.mean(of_seed[name][judged]))
-                    for seed, of_seed in rights.items()
+                    str(seed): _share(of_seed[name][judged]) for seed, of_seed in rights.items()
                 },
             }
         found[judged] = {
@@ -66,33 +66,42 @@ def figures(experiment: Experiment, rights: Mapping[int, Right]) -> dict[str, An
 
 
 def of_ablations(
-    experiment: Experiment, runs: Mapping[str, Mapping[str, Any]], seed: int
+    experiment: Experiment, runs: Mapping[str, Mapping[int, Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """By change: shares right with intervals, the control on new companies, and seconds.
+    """By change: shares right with intervals, the control on new companies, and seconds a run.
 
     Args:
         experiment: What was changed.
-        runs: What `ablate` or `routed_run` said, by the change's name.
-        seed: Of all of them.
+        runs: What `ablate` or `routed_run` said, by the change's name and by seed.
     """
     found: dict[str, Any] = {}
-    for name, run in runs.items():
-        shown: dict[str, Any] = {"seconds": run["seconds"]}
-        if "heard_right" in run:
-            shown["heard_right"] = run["heard_right"]["new_companies"]
+    for name, by_seed in runs.items():
+        shown: dict[str, Any] = {
+            "seconds": fmean(run["seconds"] for run in by_seed.values()),
+            "by_seed": {
+                str(seed): _share(run["right"]["mixture"]["new_companies"])
+                for seed, run in by_seed.items()
+            },
+        }
+        if all("heard_right" in run for run in by_seed.values()):
+            heard = (run["heard_right"]["new_companies"] for run in by_seed.values())
+            shown["heard_right"] = fmean(heard)
+        rights = {seed: run["right"] for seed, run in by_seed.items()}
         for key, method, judged in (
             ("new_companies", "mixture", "new_companies"),
             ("new_people", "mixture", "new_people"),
             ("shuffled", "shuffled", "new_companies"),
         ):
-            if method not in run["right"]:
-                continue
-            table, shown["n_questions"] = _by_company(
-                experiment, {seed: run["right"]}, judged, [method]
-            )
-            shown[key] = _figure(table[:, 0], resample_means(table, None).micro()[:, 0])
+            if all(method in right for right in rights.values()):
+                table, n_questions = _by_company(experiment, rights, judged, [method])
+                drawn = resample_means(table, None).micro()[:, 0]
+                shown[key] = {**_figure(table[:, 0], drawn), "n_questions": n_questions}
         found[name] = shown
     return found
+
+
+def _share(right: Sequence[bool]) -> float:
+    return sum(right) / len(right)
 
 
 def _by_company(

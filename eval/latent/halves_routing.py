@@ -106,7 +106,7 @@ def routed_run(
     untrained = make_interaction(widths, [0], settings, seed=seed)
     study = Study(Group(members, untrained), rows, ["primary"], StatesCache(folder / "states"))
     study.prepare(batch=64)
-    place = folder / "".join(filter(str.isalnum, name))
+    place = folder / f"{''.join(filter(str.isalnum, name))}-{seed}"
     best, _, _ = train_best(begin, place, recipe, on_step=tell)
     group, joint = best.study.group, best.joint
     group.interaction.requires_grad_(requires_grad=False)

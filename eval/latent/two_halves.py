@@ -21,7 +21,7 @@ from composer.appending import write_whole
 from composer.errors import ComposerError, ConfigError
 from composer.latent.settings import LatentSettings
 from eval.console import stdout_console
-from eval.latent.halves_ablations import ABLATIONS, SEED, ablate
+from eval.latent.halves_ablations import ABLATIONS, ablate
 from eval.latent.halves_figures import METHODS, figures, of_ablations
 from eval.latent.halves_routing import ROUTED, routed_run
 from eval.latent.halves_runs import (
@@ -46,6 +46,8 @@ QUICK = Experiment(
     settings=LatentSettings(levels=1, width=32, insertion="before", think_tokens=8),
     course=Course(steps=10, starts=2, start_steps=2),
 )
+FIRST_SEED = 3
+"""The splits before it were looked at while the course was chosen."""
 Show = Callable[[str, int], OnStep]
 
 
@@ -53,8 +55,8 @@ def two_halves(
     out: Annotated[Path, typer.Option(help="Folder of models, runs and results.json.")],
     seeds: Annotated[int, typer.Option(min=1, help="Splits, each with trainings of its own.")] = 3,
     ablations: Annotated[
-        bool, typer.Option("--ablations", help="Also one change of the mixture at a time.")
-    ] = False,
+        int, typer.Option(min=0, help="Also one change of the mixture at a time, by these seeds.")
+    ] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A rehearsal; its figures say nothing.")
     ] = False,
@@ -65,11 +67,11 @@ def two_halves(
 
     What is in the folder is not done again.
 
-    python -m eval.latent.two_halves --out runs/two-halves --ablations
+    python -m eval.latent.two_halves --out runs/two-halves --ablations 3
     """
     torch.set_num_threads(threads)
     try:
-        found = _run(QUICK if quick else Experiment(), out, seeds, ablations=ablations)
+        found = _run(QUICK if quick else Experiment(), out, seeds, ablations)
     except ComposerError as exc:
         sys.stderr.write(f"error: {exc}\n")
         raise typer.Exit(1) from None
@@ -80,7 +82,10 @@ def two_halves(
     _print(found)
 
 
-def _run(experiment: Experiment, out: Path, seeds: int, *, ablations: bool) -> dict[str, Any]:
+def _run(experiment: Experiment, out: Path, n_seeds: int, n_ablated: int) -> dict[str, Any]:
+    seeds = range(FIRST_SEED, FIRST_SEED + n_seeds)
+    if n_ablated > n_seeds:
+        raise ConfigError(f"--ablations is {n_ablated}; it takes up to --seeds ({n_seeds})")
     plan = json.loads(json.dumps(asdict(experiment), default=_plain))
     out.mkdir(parents=True, exist_ok=True)
     _check_plan(out / "experiment.json", plan)
@@ -98,21 +103,14 @@ def _run(experiment: Experiment, out: Path, seeds: int, *, ablations: bool) -> d
                 make_model(experiment, name, models / name, show(f"teaching the {name}", steps))
 
         for name in get_args(Model):
-            if ablations or name not in ("left", "right"):
+            if n_ablated or name not in ("left", "right"):
                 make(name)
-        runs = {seed: _runs(experiment, seed, out, show) for seed in range(seeds)}
-        changes: dict[str, Any] = {}
-        if ablations:
-            changes["as it is"] = _trained(experiment, "mixture", SEED, out, show)
-        for name in (*ABLATIONS, *ROUTED) if ablations else ():
-
-            def run(what: str = name) -> dict[str, Any]:
-                on_step = show(f"ablation: {what}", experiment.course.all_steps)
-                if what in ABLATIONS:
-                    return ablate(experiment, what, models, on_step)
-                return routed_run(experiment, what, SEED, models, out / "routed", on_step)
-
-            changes[name] = _kept(out / "ablations" / f"{_file_name(name)}.json", run)
+        runs = {seed: _runs(experiment, seed, out, show) for seed in seeds}
+        changes: dict[str, dict[int, dict[str, Any]]] = {}
+        for seed in seeds[:n_ablated]:
+            changes.setdefault("as it is", {})[seed] = runs[seed]["mixture"]
+            for name in (*ABLATIONS, *ROUTED):
+                changes.setdefault(name, {})[seed] = _changed(experiment, name, seed, out, show)
     rights = {
         seed: {name: right for run in of_seed.values() for name, right in run["right"].items()}
         for seed, of_seed in runs.items()
@@ -126,7 +124,7 @@ def _run(experiment: Experiment, out: Path, seeds: int, *, ablations: bool) -> d
     }
     found = {"experiment": plan, "judged": figures(experiment, rights), "runs": told}
     if changes:
-        found["ablations"] = of_ablations(experiment, changes, SEED)
+        found["ablations"] = of_ablations(experiment, changes)
     return found
 
 
@@ -147,6 +145,16 @@ def _trained(
         return train_run(experiment, what, seed, out / "models", on_step)
 
     return _kept(out / "runs" / f"{what}-{seed}.json", run)
+
+
+def _changed(experiment: Experiment, what: str, seed: int, out: Path, show: Show) -> dict[str, Any]:
+    def run() -> dict[str, Any]:
+        on_step = show(f"seed {seed}: {what}", experiment.course.all_steps)
+        if what in ABLATIONS:
+            return ablate(experiment, what, seed, out / "models", on_step)
+        return routed_run(experiment, what, seed, out / "models", out / "routed", on_step)
+
+    return _kept(out / "ablations" / f"{_file_name(what)}-{seed}.json", run)
 
 
 def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -187,12 +195,15 @@ def _print(found: dict[str, Any]) -> None:
             table.add_row(METHODS[name], _shown(figure["share_right"]), ahead, seeds)
         console.print(table)
     if "ablations" in found:
-        columns = ("new companies", "new people", "shuffled", "hears who is right", "seconds")
-        table = Table(f"one change, seed {SEED}", *columns)
+        columns = ("new companies", "by seed", "new people", "shuffled", "hears who is right", "s")
+        table = Table("one change", *columns)
         for name, one in found["ablations"].items():
-            shown = [_shown(one.get(key)) for key in ("new_companies", "new_people", "shuffled")]
+            right, new, shuffled = (
+                _shown(one.get(key)) for key in ("new_companies", "new_people", "shuffled")
+            )
             heard = f"{100 * one['heard_right']:.1f} %" if "heard_right" in one else ""
-            table.add_row(name, *shown, heard, f"{one['seconds']:.0f}")
+            seeds = " ".join(f"{100 * share:.1f}" for share in one["by_seed"].values())
+            table.add_row(name, right, seeds, new, shuffled, heard, f"{one['seconds']:.0f}")
         console.print(table)
 
 

@@ -29,7 +29,7 @@ from eval.latent.phrasings import (
     of_companies,
     of_people,
 )
-from eval.latent.two_halves import two_halves
+from eval.latent.two_halves import FIRST_SEED, two_halves
 
 SMALL = Size(brands=6, trades=5, cities=8, staff=2, held_companies=6, held_people=5)
 APP = typer.Typer()
@@ -158,22 +158,31 @@ def test_a_rehearsal_measures_all_methods_and_what_is_done_is_not_done_again(
 ) -> None:
     some = {name: ABLATIONS[name] for name in ("Q = 2", "refresh: token, think_tokens: 0")}
     monkeypatch.setattr("eval.latent.two_halves.ABLATIONS", some)
-    first = run(tmp_path, "--ablations", "--output", "json")
+    first = run(tmp_path, "--ablations", "1", "--output", "json")
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
     for judged in JUDGED:
         assert found["judged"][judged]["methods"].keys() == METHODS.keys()
     assert [*found["ablations"]] == ["as it is", *some, *ROUTED]
-    assert found["runs"]["0"]["alone"]["tokens"]["synthesis"] > 0
-    trained = {name: found["runs"]["0"][name]["n_trained"] for name in ("mixture", "permuted")}
+    assert found["runs"][str(FIRST_SEED)]["alone"]["tokens"]["synthesis"] > 0
+    trained = {
+        name: found["runs"][str(FIRST_SEED)][name]["n_trained"] for name in ("mixture", "permuted")
+    }
     assert len(set(trained.values())) == 1
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "models").rglob("*")}
 
-    again = run(tmp_path, "--ablations", "--output", "json")
+    again = run(tmp_path, "--ablations", "1", "--output", "json")
 
     assert json.loads(again.stdout) == found
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "models").rglob("*")} == before
     assert "mixture of thoughts" in run(tmp_path).stdout
+
+
+def test_more_seeds_of_changes_than_there_are_are_one_line(tmp_path: Path) -> None:
+    result = run(tmp_path, "--ablations", "2")
+
+    assert result.exit_code == 1
+    assert result.stderr == "error: --ablations is 2; it takes up to --seeds (1)\n"
 
 
 def test_a_folder_of_another_experiment_is_one_line(tmp_path: Path) -> None:
