@@ -27,8 +27,8 @@ class Course:
     steps: int = 2500
     batch: int = 64
     learning_rate: float = 3e-3
-    gate_rate: float = 1e-1
-    weight_decay: float = 0.3
+    gate_rate: float = 0.3
+    weight_decay: float = 0.0
     warmup_steps: int = 50
     clip: float = 1.0
     starts: int = 3
