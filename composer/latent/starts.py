@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from composer.errors import ConfigError
 from composer.latent.joint import JointRouter
 from composer.latent.recipe import Recipe
 from composer.latent.study import Study
-from composer.latent.training import STARTS, OnStep, Step, train
+from composer.latent.training import STARTS, STATE, OnStep, Step, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,15 @@ def train_best(
         What was trained to its end, its seed, and its steps.
 
     Raises:
-        ConfigError: As `train`.
+        ConfigError: As `train`; or what was kept is of one start and there are to be several, or
+            the other way round.
     """
+    other = folder / (STARTS if recipe.starts == 1 else STATE)
+    if other.exists():
+        raise ConfigError(
+            f"{other}: was begun with another number of starts than {recipe.starts}; give that, or "
+            "remove it"
+        )
     if recipe.starts == 1:
         start = begin(recipe)
         steps = train(start.study, folder, recipe, joint=start.joint, on_step=on_step)

@@ -74,11 +74,8 @@ def learn(
         return found
 
     trainings = [_steps(group, asked, course, seed) for group in starts]
-    if len(starts) == 1:
-        best = 0
-    else:
-        begun = [told(itertools.islice(one, course.start_steps)) for one in trainings]
-        best = min(range(len(starts)), key=lambda i: lately(begun[i]))
+    begun = [told(itertools.islice(one, course.start_steps)) for one in trainings]
+    best = min(range(len(starts)), key=lambda i: lately(begun[i]))
     told(trainings[best])
     return starts[best]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from composer.errors import ConfigError
 from composer.latent.artefact import make_interaction
 from composer.latent.recipe import Recipe
 from composer.latent.starts import Start, lately, train_best
@@ -107,3 +108,17 @@ def test_it_goes_on_where_it_was_ended_in_whichever_start(
 def test_starts_as_long_as_the_run_are_refused() -> None:
     with pytest.raises(ValueError, match=r"'start_steps' is 6; fewer than 'steps' \(6\)"):
         replace(RECIPE, starts=2, start_steps=6)
+
+
+@pytest.mark.parametrize("starts", [1, 2, 3])
+def test_what_was_begun_with_another_number_of_starts_is_refused_and_kept(
+    read: Study, tmp_path: Path, starts: int
+) -> None:
+    begun = replace(RECIPES, starts=2 if starts != 2 else 1)
+    train_best(lambda one: start(read, one), tmp_path, begun)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    with pytest.raises(ConfigError, match="was begun with"):
+        train_best(lambda one: start(read, one), tmp_path, replace(RECIPES, starts=starts))
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
