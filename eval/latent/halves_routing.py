@@ -30,6 +30,7 @@ from eval.latent.answering import ask, of_peers, right
 from eval.latent.halves_runs import (
     JUDGED,
     Experiment,
+    Model,
     OnStep,
     judged_lessons,
     judged_people,
@@ -42,6 +43,7 @@ from routers.encoder import HashingEncoder
 LEFT, RIGHT = 1, 2
 """Numbers of the peers; the primary is 0."""
 ROUTED: Mapping[str, Mapping[str, Any]] = {
+    "one peer that is right (K = 2)": {"peers": ("peer",)},
     "two half-right peers, both heard (K = 3)": {},
     "two half-right peers, one by chance (K = 2)": {"active": 2},
     "two half-right peers, one by the router (K = 2)": {"active": 2, "router": True},
@@ -55,7 +57,7 @@ ROUTED: Mapping[str, Mapping[str, Any]] = {
 def routed_run(
     experiment: Experiment, name: str, seed: int, models: Path, folder: Path, on_step: OnStep
 ) -> dict[str, Any]:
-    """Train the primary beside both peers, and judge it by whom it then hears.
+    """Train the primary beside its peers, and judge it by whom it then hears.
 
     Args:
         experiment: Whose models, settings and course are taken.
@@ -70,6 +72,7 @@ def routed_run(
         the person was heard.
     """
     given = dict(ROUTED[name])
+    peers: tuple[Model, ...] = given.pop("peers", ("left", "right"))
     settings = experiment.settings.model_copy(update={"active": given.pop("active", None)})
     course, world = experiment.course, experiment.world()
     recipe = Recipe(
@@ -86,7 +89,7 @@ def routed_run(
         dtype="float32",
         **given,
     )
-    members = tuple(thinker(models, one) for one in ("primary", "left", "right"))
+    members = tuple(thinker(models, one) for one in ("primary", *peers))
     widths = [one.width for one in members]
     split = split_people(world, seed)
     rows = _rows(of_both(world, split.train, OF_CITY + OF_NAME))
@@ -117,11 +120,15 @@ def routed_run(
             who = chosen(joint.network, embed_rows(encoder, _rows(lessons)), 2, [0])
         else:
             rng = random.Random(judged)
-            both = (0, LEFT, RIGHT)
-            who = [both if settings.active is None else (0, rng.choice(both[1:])) for _ in lessons]
+            everyone = tuple(range(len(members)))
+            who = [
+                everyone if settings.active is None else (0, rng.choice(everyone[1:]))
+                for _ in lessons
+            ]
         found["right"]["mixture"][judged] = _right(group, lessons, who)
         people = [person for person in judged_people(split, judged) for _ in OF_CITY]
-        knows = [LEFT if world.is_left(person) else RIGHT for person in people]
+        is_one = len(peers) == 1
+        knows = [LEFT if is_one or world.is_left(person) else RIGHT for person in people]
         good = [peer in one for peer, one in zip(knows, who, strict=True)]
         found.setdefault("heard_right", {})[judged] = sum(good) / len(good)
     return found
